@@ -1,0 +1,46 @@
+"""What a network may be shown of the whole photograph: its equalised copy.
+
+Histogram equalisation replaces each value by its rank in the whole image, channel by channel. As an input of its own it
+tells a network how a pixel relates to the photograph, and the photograph's exposure, through a table of 256 entries:
+made once, applied to any tile, exact for any size. (The paper replaces the low-light input by it; we show both.)
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+def equalisation_tables(pixels: Pixels) -> NDArray[np.uint8]:
+    """Return the tables that equalise each channel of ``pixels`` (H, W, C), uint8 of shape (C, 256).
+
+    The convention is OpenCV's ``equalizeHist``: ``round(255 (cdf(v) - cdf(v_min)) / (1 - cdf(v_min)))``. Images of
+    16 bits are counted in 256 equal bins.
+    """
+    return np.stack([_table(pixels[..., c]) for c in range(pixels.shape[-1])])
+
+
+def _table(channel: Pixels) -> NDArray[np.uint8]:
+    counts = np.bincount((channel if channel.dtype == np.uint8 else channel >> 8).ravel(), minlength=256)
+    lowest = int(np.flatnonzero(counts)[0])
+    above = channel.size - int(counts[lowest])
+    if above == 0:  # a constant channel has no ranks: it keeps its value
+        return np.full(256, lowest, np.uint8)
+    ranks = np.cumsum(counts) - counts[lowest]
+    return np.rint(np.clip(ranks, 0, None) * (255 / above)).astype(np.uint8)
+
+
+def equalise(pixels: Pixels, tables: NDArray[np.uint8]) -> Pixels:
+    """Return ``pixels`` (H, W, C) with each channel mapped through its table, in the dtype of ``pixels``.
+
+    Values of 16 bits are mapped by linear interpolation between the centres of the table's bins.
+    """
+    out = np.empty_like(pixels)
+    centres = np.arange(256) * 256 + 127.5
+    for c, table in enumerate(tables):
+        if pixels.dtype == np.uint8:
+            out[..., c] = table[pixels[..., c]]
+        else:
+            curve = np.rint(np.interp(np.arange(65536), centres, table.astype(np.float64) * 257)).astype(np.uint16)
+            out[..., c] = curve[pixels[..., c]]
+    return out

@@ -1,0 +1,126 @@
+"""One transition and its gains: the step from a node ``t`` to a node ``s`` that every sampler takes.
+
+Given an estimate of ``x_0``, ``res`` and ``eps``, the deviation of the state from its mean, ``x_t - x_0 - abar_t res =
+bbar_t eps``, is kept by a *gain* ``k`` and topped up with fresh noise ``z`` to the variance that the path asks for:
+
+    x_s = x_0 + abar_s res + k (x_t - x_0 - abar_t res) + sqrt(bbar_s^2 - k^2 bbar_t^2) z,      0 <= k bbar_t <= bbar_s.
+
+A path fixes the marginals, not their joint law: ``k`` is what remains to choose, and published samplers differ by it:
+
+    deterministic   bbar_s / bbar_t                                      DDIM eta 0, RDDM Eq. 13, InDI
+    residual        bbar_s^2 / bbar_t^2                                  RDDM Eq. 12 with eta 1, ResShift
+    markov          (1 - abar_t) / (1 - abar_s) * bbar_s^2 / bbar_t^2    DDPM, IR-SDE, BBDM
+    bridge          abar_s / abar_t                                      I2SB
+    naive           0                                                    cold diffusion's first sampler
+
+On a path without noise there is no deviation of the truth, and every gain but ``naive`` is 1 (cold diffusion's TACoS).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+
+from rddm.path import Node, Value
+from rddm.prediction import Prediction
+
+Anchor: TypeAlias = Callable[[Tensor, Prediction, Node, Node, Value], Tensor]
+SLACK = 1e-9  # relative; round-off of an admissible gain may exceed its bound by this much
+
+
+def root(value: Value) -> Value:
+    """Return the square root, zero for the negative round-off of a vanishing variance."""
+    return value.clamp_min(0).sqrt() if isinstance(value, Tensor) else max(value, 0.0) ** 0.5
+
+
+def anchor_x_0(x_t: Tensor, prediction: Prediction, now: Node, then: Node, k: Value) -> Tensor:
+    """Return the step's mean built up from the clean estimate: ``x_0 + abar_s res + k (x_t - x_0 - abar_t res)``."""
+    x_0, res, _ = prediction
+    return x_0 + then.abar * res + k * (x_t - x_0 - now.abar * res)
+
+
+def anchor_x_t(x_t: Tensor, prediction: Prediction, now: Node, then: Node, k: Value) -> Tensor:
+    """Return the step's mean as an increment: ``x_t - (abar_t - abar_s) res - (1 - k) bbar_t eps`` (paper, Eq. 12).
+
+    Equal to :func:`anchor_x_0` when the three estimates satisfy the state's equation, which clipping them breaks.
+    """
+    return x_t - (now.abar - then.abar) * prediction.res - (now.bbar - k * now.bbar) * prediction.eps
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A rule for ``k``, the share of the deviation that a step from ``now`` to ``then`` keeps.
+
+    Arguments:
+        name: how configurations and the table call it.
+        rule: ``(now, then) -> k``.
+
+    A call raises ValueError at a step where the rule is not admissible: ``k bbar_t > bbar_s``, or a division by zero.
+    """
+
+    name: str
+    rule: Callable[[Node, Node], float]
+
+    def __call__(self, now: Node, then: Node) -> float:
+        """Return ``k``."""
+        if now.bbar == 0 and then.bbar == 0 and self.name != "naive":
+            return 1.0
+        try:
+            k = self.rule(now, then)
+        except ZeroDivisionError:
+            raise ValueError(f"gain {self.name}: not defined from {now} to {then}; start where bbar > 0") from None
+        if not 0 <= k * now.bbar <= then.bbar * (1 + SLACK):
+            raise ValueError(f"gain {self.name}: keeps more noise than the path has, from {now} to {then}")
+        return k
+
+
+deterministic = Gain("deterministic", lambda t, s: s.bbar / t.bbar)
+residual = Gain("residual", lambda t, s: (s.bbar / t.bbar) ** 2)
+markov = Gain("markov", lambda t, s: (1 - t.abar) / (1 - s.abar) * (s.bbar / t.bbar) ** 2)
+bridge = Gain("bridge", lambda t, s: s.abar / t.abar)
+naive = Gain("naive", lambda t, s: 0.0)
+
+GAINS = {g.name: g for g in (deterministic, residual, markov, bridge, naive)}
+
+
+def stochastic(gain: Gain, eta: float) -> Gain:
+    """Return the gain between deterministic (``eta`` 0) and ``gain`` (``eta`` 1): the variance is ``eta`` times its own.
+
+    The gain is computed anew from that variance, ``k = sqrt(bbar_s^2 - v) / bbar_t`` (paper, Eqs. 11 and 12), so that
+    the marginal is kept for every ``eta``. DDIM's eta is the standard deviation's factor: pass its square.
+
+    Raises:
+        ValueError: unless ``0 <= eta <= 1``.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta: found {eta}, expected 0 to 1")
+
+    def rule(now: Node, then: Node) -> float:
+        v = eta * (then.bbar**2 - (gain(now, then) * now.bbar) ** 2)
+        return root(then.bbar**2 - v) / now.bbar
+
+    return Gain(f"{gain.name}*{eta:g}", rule)
+
+
+def transition(
+    x_t: Tensor,
+    prediction: Prediction,
+    now: Node,
+    then: Node,
+    k: Value,
+    z: Tensor | float = 0.0,
+    anchor: Anchor = anchor_x_0,
+) -> Tensor:
+    """Return ``x_s``, the state at node ``then``, from ``x_t`` at node ``now`` (see the module).
+
+    Arguments:
+        x_t: the state, shape (B, ...).
+        prediction: the estimate at ``x_t``.
+        now: the node ``t``.
+        then: the node ``s``.
+        k: the gain, at most ``bbar_s / bbar_t``.
+        z: standard normal noise shaped as ``x_t``; not needed where the gain is deterministic.
+        anchor: how the mean is formed, :func:`anchor_x_0` or :func:`anchor_x_t`.
+    """
+    return anchor(x_t, prediction, now, then, k) + root(then.bbar**2 - (k * now.bbar) ** 2) * z

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from rddm.methods import Method
 from rddm.path import Node, Path
-from rddm.prediction import Outputs, Prediction, Rate, divide
-from rddm.prediction import VELOCITY
+from rddm.prediction import VELOCITY, Outputs, Prediction, Rate, divide
 
 
 class Denoiser(Protocol):
@@ -26,9 +25,9 @@ class NetworkDenoiser:
     """A network read as its row of the table says: conditions concatenated, clock shown, target decoded, clipped.
 
     Arguments:
-        net: ``net(x, clock) -> outputs``: x of shape (B, C, H, W), clock (B, readings), one image per head of the target.
+        net: ``net(x, clock) -> outputs``: x of shape (B, C, H, W), clock (B, readings + context), one image per head.
         method: the row.
-        conditions: further images by name, as ``method.inputs`` lists them, each (B, C', H, W).
+        conditions: what ``method.inputs`` lists beside "x_in", images (B, C', H, W), and ``method.context``, (B, N).
     """
 
     net: nn.Module
@@ -43,7 +42,9 @@ class NetworkDenoiser:
         """
         seen = {"x_in": x_in, **self.conditions}
         scaled = x_t * scale_of(self.method.path, node, x_t)
-        return self.net(torch.cat([scaled, *(seen[name] for name in self.method.inputs)], dim=1), self.method.show(node, x_t))
+        images = torch.cat([scaled, *(seen[name] for name in self.method.inputs)], dim=1)
+        told = torch.cat([self.method.show(node, x_t), *(seen[name] for name in self.method.context)], dim=1)
+        return self.net(images, told)
 
     def __call__(self, x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
         """Return the estimate at ``x_t``."""

@@ -55,6 +55,7 @@ class Method:
         clip: how estimates are kept in range.
         steps: the default number of network calls.
         reference: where the method was published.
+        context: conditions that are numbers, not images, shown after the clock, in order.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Method:
     clip: Clip
     steps: int
     reference: str
+    context: tuple[str, ...] = ()
 
     def show(self, node: Node, like: Tensor) -> Tensor:
         """Return the clock's reading at ``node`` for a batch shaped as ``like``: (B, readings), float32."""

@@ -22,7 +22,7 @@ from rddm.photo_decode import Pixels
 from rddm.photo_tags import Metadata
 
 MAX_PIXELS = 500_000_000
-JPEG_QUALITY = 95
+QUALITY = 95
 SUFFIXES = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -92,7 +92,7 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
         raise UserError(f"{path}: truncated, damaged or unusual {format} file ({reason})") from error
     metadata = photo_tags.metadata_of(image, data)
     if format != "TIFF":
-        turn = _TURNS[photo_tags.orientation_of(metadata.exif)]
+        turn = _TURNS[photo_tags.orientation_of(metadata)]
         pixels = np.ascontiguousarray(turn(pixels))
         alpha = None if alpha is None else np.ascontiguousarray(turn(alpha))
     metadata = photo_tags.made_upright(metadata, pixels.shape[1], pixels.shape[0])
@@ -136,7 +136,7 @@ def output_format(path: str | Path) -> str:
     return SUFFIXES[suffix]
 
 
-def write_photo(path: str | Path, photo: Photo, quality: int = JPEG_QUALITY) -> list[str]:
+def write_photo(path: str | Path, photo: Photo, quality: int = QUALITY) -> list[str]:
     """Write a photograph in the format of the suffix, and return one line for each thing that format cannot hold.
 
     The file appears whole or not at all. PNG and TIFF are lossless; quality (1 to 100) is that of JPEG, which keeps
@@ -193,14 +193,17 @@ def find_photos(inputs: Sequence[str]) -> list[Path]:
 
 
 def _matches(text: str) -> list[Path]:
-    if os.path.isdir(text):
-        photos, failure = _photos_among(Path(text).iterdir()), "folder without photographs"
-    elif os.path.exists(text):
-        return [Path(text)]
-    elif glob.has_magic(text):
-        photos, failure = _photos_among(map(Path, glob.glob(text, recursive=True))), "pattern without photographs"
-    else:
-        raise UserError(f"{text}: no such file or folder")
+    try:
+        if os.path.isdir(text):
+            photos, failure = _photos_among(Path(text).iterdir()), "folder without photographs"
+        elif os.path.exists(text):
+            return [Path(text)]
+        elif glob.has_magic(text):
+            photos, failure = _photos_among(map(Path, glob.glob(text, recursive=True))), "pattern without photographs"
+        else:
+            raise UserError(f"{text}: no such file or folder")
+    except OSError as error:
+        raise UserError(f"{text}: cannot be read: {error.strerror}") from error
     if not photos:
         raise UserError(f"{text}: {failure}, expected {_EXPECTED} files")
     return photos
@@ -213,7 +216,7 @@ def _photos_among(paths: Iterable[Path]) -> list[Path]:
 
 def to_float(pixels: Pixels) -> NDArray[np.float32]:
     """uint8 or uint16 pixels as float32 in [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
 
 
 def from_float(array: NDArray, dtype: DTypeLike) -> Pixels:
@@ -223,8 +226,10 @@ def from_float(array: NDArray, dtype: DTypeLike) -> Pixels:
     """
     if np.isnan(array).any():
         raise UserError("restored pixels: found NaN, expected numbers from 0 to 1")
-    scaled = np.clip(array, 0, 1) * np.float64(np.iinfo(dtype).max)
-    return np.floor(scaled + 0.5).astype(dtype)
+    scaled = np.clip(array, 0, 1).astype(np.promote_types(array.dtype, np.float32), copy=False)
+    scaled *= np.iinfo(dtype).max
+    scaled += 0.5
+    return scaled.astype(dtype)
 
 
 def side_by_side(left: Pixels, right: Pixels) -> Pixels:

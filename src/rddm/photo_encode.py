@@ -63,16 +63,20 @@ def _rounded(samples: Pixels) -> NDArray[np.uint8]:
 
 
 def fitted_metadata(metadata: Metadata, format: str, grey: bool) -> tuple[Metadata, list[str]]:
-    """The metadata that the format holds beside grey or RGB pixels, and what is lost."""
-    lost = _too_long_for_jpeg(metadata) if format == "JPEG" else []
+    """The metadata that the format holds beside grey or RGB pixels, and what is left out."""
+    notes = []
     if metadata.icc[16:20] in ((b"RGB ", b"CMYK") if grey else (b"GRAY", b"CMYK")):
-        lost.append("icc")
+        metadata = replace(metadata, icc=b"")
+        notes.append(f"colour profile left out: it is not one for {'grey' if grey else 'RGB'} pixels")
     unknown = {"PNG": ["iptc"], "WEBP": ["iptc"], "BMP": ["exif", "icc", "xmp", "iptc"]}.get(format, [])
-    lost += [name for name in unknown if getattr(metadata, name) and name not in lost]
-    kept = replace(metadata, **{name: b"" for name in lost})
+    lost = [name for name in unknown if getattr(metadata, name)]
+    lost += _too_long_for_jpeg(metadata) if format == "JPEG" else []
+    metadata = replace(metadata, **{name: b"" for name in lost})
     if format != "PNG" and any(name in photo_tags.PNG_TEXT for name, _ in metadata.png_chunks):
         lost.append("PNG text")
-    return kept, [f"{format} cannot hold with this picture: {', '.join(lost)}"] if lost else []
+    if lost:
+        notes.append(f"left out, because {format} has no room for it: {', '.join(lost)}")
+    return metadata, notes
 
 
 def _too_long_for_jpeg(metadata: Metadata) -> list[str]:

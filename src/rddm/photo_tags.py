@@ -18,7 +18,7 @@ XMP_TAG, IPTC_TAG, ICC_TAG = 700, 33723, 34675
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 # The tags of a TIFF's main directory that describe the photograph; all others describe how the file stores it.
 DESCRIPTIVE = frozenset(
-    {269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, EXIF_POINTER, GPS_POINTER}
+    {269, 270, 271, 272, 274, 282, 283, 285, 296, 305, 306, 315, 316, 18246, 18249, 33432, EXIF_POINTER, GPS_POINTER}
     | {40091, 40092, 40093, 40094, 40095}
 )
 _INSIDE = {EXIF_POINTER: frozenset({INTEROP_POINTER}), GPS_POINTER: frozenset(), INTEROP_POINTER: frozenset()}
@@ -26,6 +26,7 @@ _PNG_COLOUR = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
 PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _RAW_EXIF_KEYWORD = b"Raw profile type exif\0"
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)([1-8])")
 _IPTC_RESOURCE = 0x0404
 
 
@@ -80,13 +81,15 @@ def _number(block: bytes | bytearray, start: int, size: int) -> int:
     return int(struct.unpack_from(byte_order(block) + ("H" if size == 2 else "I"), block, start)[0])
 
 
-def orientation_of(exif: bytes) -> int:
-    """EXIF orientation 1 to 8; 1 if there is none or the block is damaged."""
+def orientation_of(metadata: Metadata) -> int:
+    """Orientation 1 to 8 by EXIF, else by XMP; 1 if neither tells."""
     try:
-        found = main_directory(exif).get(274)
-        value = _number(exif, found.start, found.size) if found and found.size in (2, 4) else 1
+        found = main_directory(metadata.exif).get(274)
+        value = _number(metadata.exif, found.start, found.size) if found and found.size in (2, 4) else 0
     except (ValueError, struct.error):
-        return 1
+        value = 0
+    if not value and (match := _XMP_ORIENTATION.search(metadata.xmp)):
+        value = int(match[2])
     return value if 1 <= value <= 8 else 1
 
 
@@ -95,9 +98,7 @@ def made_upright(metadata: Metadata, width: int, height: int) -> Metadata:
 
     The thumbnail goes because it shows the photograph before it was restored.
     """
-    xmp = metadata.xmp
-    if orientation_of(metadata.exif) != 1:
-        xmp = re.sub(rb"(tiff:Orientation(?:=[\"']|>)\s*)[2-8]", rb"\g<1>1", xmp)
+    xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", metadata.xmp)
     block = bytearray(metadata.exif)
     try:
         at = _number(block, 4, 4)

@@ -182,10 +182,16 @@ VELOCITY = Target(
     lambda out, x_t, x_in, n, r: from_velocity(out[0], x_t, x_in, n, r),
     "abar' = 0 = bbar, or (1 - abar) bbar' + bbar abar' = 0 < bbar",
 )  # fmt: skip
+V = Target(  # the velocity of a path whose rate is (bbar, 1 - abar): a DDPM's, travelled at unit speed
+    "v", 1,
+    lambda x_0, x_in, eps, n, r: VELOCITY.encode(x_0, x_in, eps, n, (n.bbar, 1 - n.abar)),
+    lambda out, x_t, x_in, n, r: VELOCITY.decode(out, x_t, x_in, n, (n.bbar, 1 - n.abar)),
+    "abar = 1 and bbar = 0",
+)  # fmt: skip
 DISPLACEMENT = Target(
     "displacement", 1,
     lambda x_0, x_in, eps, n, r: (n.abar * (x_in - x_0) + n.bbar * eps,),
     lambda out, x_t, x_in, n, r: from_x_0(x_t - out[0], x_t, x_in, n),
 )  # fmt: skip
 
-TARGETS = {t.name: t for t in (X0, RES, EPS, EPS_FLOORED, RES_EPS, X0_EPS, RES_SUM, X0_SUM, VELOCITY, DISPLACEMENT)}
+TARGETS = {t.name: t for t in (X0, RES, EPS, EPS_FLOORED, RES_EPS, X0_EPS, RES_SUM, X0_SUM, VELOCITY, V, DISPLACEMENT)}

@@ -1,8 +1,9 @@
-"""What a network may be shown of the whole photograph: its equalised copy.
+"""What a network may know of the whole photograph: its equalised copy, and its quantiles.
 
 Histogram equalisation replaces each value by its rank in the whole image, channel by channel. As an input of its own it
 tells a network how a pixel relates to the photograph, and the photograph's exposure, through a table of 256 entries:
-made once, applied to any tile, exact for any size. (The paper replaces the low-light input by it; we show both.)
+made once, applied to any tile, exact for any size. (The paper replaces the low-light input by it; we show both.) The
+same table, read backwards, gives the quantiles of the photograph: a vector that tells its exposure and white balance.
 """
 
 import numpy as np
@@ -44,3 +45,14 @@ def equalise(pixels: Pixels, tables: NDArray[np.uint8]) -> Pixels:
             curve = np.rint(np.interp(np.arange(65536), centres, table.astype(np.float64) * 257)).astype(np.uint16)
             out[..., c] = curve[pixels[..., c]]
     return out
+
+
+def quantiles(tables: NDArray[np.uint8], count: int = 16) -> NDArray[np.float32]:
+    """Return ``count`` quantiles of each channel, channel by channel, from its equalisation table.
+
+    Quantile ``i`` is the least value whose rank reaches ``(i + 1/2) / count``, in stops: ``log2((v + 1) / 256) / 4 + 1``,
+    which is -1 for black and 1 for white.
+    """
+    ranks = (np.arange(count) + 0.5) / count * 255
+    values = np.stack([np.searchsorted(table, ranks) for table in tables]).clip(0, 255)
+    return (np.log2((values + 1) / 256) / 4 + 1).astype(np.float32).ravel()

@@ -130,7 +130,7 @@ class TablePath(TabulatedPath):
         if not self.abar or len(self.abar) != len(self.bbar2):
             raise ValueError(f"TablePath: found {len(self.abar)} and {len(self.bbar2)} entries, expected as many > 0")
         for name, table in (("abar", self.abar), ("bbar2", self.bbar2)):
-            if any(b < a for a, b in zip((0.0, *table), table)):
+            if not all(a <= b for a, b in zip((0.0, *table), table)):  # "not all", so that nan raises too
                 raise ValueError(f"TablePath: {name} must not be negative or decrease")
 
     def tables(self) -> tuple[Tensor, Tensor]:

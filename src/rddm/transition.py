@@ -48,6 +48,9 @@ def anchor_x_t(x_t: Tensor, prediction: Prediction, now: Node, then: Node, k: Va
     return x_t - (now.abar - then.abar) * prediction.res - (now.bbar - k * now.bbar) * prediction.eps
 
 
+ANCHORS: dict[str, Anchor] = {"x_0": anchor_x_0, "x_t": anchor_x_t}
+
+
 @dataclass(frozen=True)
 class Gain:
     """A rule for ``k``, the share of the deviation that a step from ``now`` to ``then`` keeps.
@@ -88,7 +91,8 @@ def stochastic(gain: Gain, eta: float) -> Gain:
     """Return the gain between deterministic (``eta`` 0) and ``gain`` (``eta`` 1): the variance is ``eta`` times its own.
 
     The gain is computed anew from that variance, ``k = sqrt(bbar_s^2 - v) / bbar_t`` (paper, Eqs. 11 and 12), so that
-    the marginal is kept for every ``eta``. DDIM's eta is the standard deviation's factor: pass its square.
+    the marginal is kept for every ``eta``; ``bbar_s^2 - v`` is written as a mean of squares, which does not cancel.
+    DDIM's eta is the standard deviation's factor: pass its square.
 
     Raises:
         ValueError: unless ``0 <= eta <= 1``.
@@ -97,8 +101,7 @@ def stochastic(gain: Gain, eta: float) -> Gain:
         raise ValueError(f"eta: found {eta}, expected 0 to 1")
 
     def rule(now: Node, then: Node) -> float:
-        v = eta * (then.bbar**2 - (gain(now, then) * now.bbar) ** 2)
-        return root(then.bbar**2 - v) / now.bbar
+        return root((1 - eta) * then.bbar**2 + eta * (gain(now, then) * now.bbar) ** 2) / now.bbar
 
     return Gain(f"{gain.name}*{eta:g}", rule)
 

@@ -2,7 +2,7 @@
 
 The published UNet takes 119 GMACs at 256x256, and its group norms and attention mix all pixels, so that a tile and the
 whole image disagree. Here normalisation acts on the channels of each pixel; what must be known of the whole image
-enters as an input (see ``rddm.preprocess``). The output at a pixel depends on its neighbourhood alone: tiles agree.
+enters as an input or as context (see ``rddm.preprocess``). The output at a pixel depends on its neighbourhood alone: tiles agree.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rddm.nn.layers import pad_to_multiple, sinusoids
+
+WAVES = 64  # sinusoids of the clock
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,18 @@ class CompactConfig:
         widths: channels at each resolution, from 1/2 (1/``patch``) on, halving each time.
         blocks: residual blocks at each resolution, in the encoder and again in the decoder.
         patch: side of the patches folded into channels first.
-        features: width of the embedded time.
+        features: width of the embedded clock.
+        context: numbers after the clock's reading that describe the whole photograph.
     """
 
     in_channels: int = 6
     out_channels: int = 3
     heads: int = 1
-    widths: tuple[int, ...] = (32, 64, 128, 192)
+    widths: tuple[int, ...] = (32, 64, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 2, 2)
     patch: int = 2
     features: int = 128
+    context: int = 0
 
     @property
     def stride(self) -> int:
@@ -95,7 +99,8 @@ class Compact(nn.Module):
         super().__init__()
         self.config = config
         widths, area = config.widths, config.patch**2
-        self.time = nn.Sequential(nn.Linear(64, config.features), nn.SiLU(), nn.Linear(config.features, config.features))
+        told = WAVES + config.context
+        self.time = nn.Sequential(nn.Linear(told, config.features), nn.SiLU(), nn.Linear(config.features, config.features))
         self.enter = nn.Conv2d(config.in_channels * area, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(Stage(w, config.features, n) for w, n in zip(widths, config.blocks))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
@@ -104,12 +109,15 @@ class Compact(nn.Module):
         self.leave = nn.Conv2d(widths[0], config.heads * config.out_channels * area, 3, padding=1)
 
     def forward(self, x: Tensor, clock: Tensor) -> tuple[Tensor, ...]:
-        """Return one image per head for x of shape (B, in_channels, H, W) and clock of shape (B,) or (B, readings).
+        """Return one image per head.
 
-        Only the first reading is used: one network has one clock.
+        Arguments:
+            x: images (B, in_channels, H, W) of any size.
+            clock: (B,), or (B, 1 + context): the clock's reading, then the context.
         """
         height, width = x.shape[-2:]
-        time = self.time(sinusoids(clock.reshape(len(x), -1)[:, 0].float(), 64).to(x.dtype))
+        told = clock.reshape(len(x), -1).to(torch.float32)
+        time = self.time(torch.cat([sinusoids(told[:, 0], WAVES), told[:, 1:]], dim=1).to(x.dtype))
         x = self.enter(F.pixel_unshuffle(pad_to_multiple(x, self.config.stride), self.config.patch))
         skips = []
         for stage, down in zip(self.encoder, self.down):

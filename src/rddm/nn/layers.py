@@ -182,9 +182,9 @@ class FullAttention(Attention):
     """
 
     def summarise(self, key: Tensor, value: Tensor) -> Summary:
-        """Return keys and values, pixels first."""
-        return key.transpose(-1, -2), value.transpose(-1, -2)
+        """Return keys and values, pixels first; contiguous, or torch falls back to the quadratic kernel."""
+        return key.transpose(-1, -2).contiguous(), value.transpose(-1, -2).contiguous()
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
         """Return what each query reads from the values, (B, heads, head_dim, H W)."""
-        return F.scaled_dot_product_attention(query.transpose(-1, -2), *summary).transpose(-1, -2)
+        return F.scaled_dot_product_attention(query.transpose(-1, -2).contiguous(), *summary).transpose(-1, -2)

@@ -1,0 +1,7 @@
+"""``python -m rddm``."""
+
+import sys
+
+from rddm.cli import main
+
+sys.exit(main())

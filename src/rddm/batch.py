@@ -1,0 +1,161 @@
+"""A batch of photos: where each goes, what it will cost, a progress bar, and what went wrong, without stopping."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rddm.errors import UserError
+from rddm.model import Model, load
+from rddm.photo import SUFFIXES, Photo, find_photos, output_format, read_photo, side_by_side, write_photo
+from rddm.restore import Job, prepare, run
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to restore; None leaves the choice to the model or the machine (see ``rddm.restore.prepare``)."""
+
+    steps: int | None = None
+    solver: str | None = None
+    seed: int = 0
+    tile: int | None = None
+    compare: bool = False
+
+
+def choose_device(name: str) -> str:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: if CUDA was asked for and is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: found no CUDA device, expected one; leave it out to run on the CPU")
+    return name
+
+
+def destinations(sources: Sequence[Path], out: Path) -> list[Path]:
+    """Return where each photo is written: the file ``out`` for one photo if it has a suffix, else inside the folder.
+
+    Raises:
+        UserError: if several photos would go to one file.
+    """
+    if len(sources) == 1 and out.suffix.lower() in SUFFIXES and not out.is_dir():
+        return [out]
+    if len(sources) > 1 and out.suffix.lower() in SUFFIXES and not out.is_dir():
+        raise UserError(f"{out}: found {len(sources)} photos for one file, expected the name of a folder")
+    if len(sources) == 1 and out.suffix and not out.is_dir():
+        output_format(out)
+    return [out / source.name for source in sources]
+
+
+def check_destination(source: Path, target: Path, taken: dict[Path, Path]) -> None:
+    """Refuse to write over the input or over another output of this batch.
+
+    Raises:
+        UserError: if it would.
+    """
+    output_format(target)
+    place = Path(os.path.realpath(target))
+    if place == Path(os.path.realpath(source)):
+        raise UserError(f"{source}: the output is the input itself, expected another file or folder")
+    if place in taken:
+        raise UserError(f"{source}: would overwrite the output of {taken[place]}, expected files of different names")
+    taken[place] = source
+
+
+def restore_files(inputs: Sequence[str], out: Path, model_name: str, device: str, options: Options) -> int:
+    """Restore photos and return how many failed, each with one line on the error stream."""
+    sources = find_inputs(inputs)
+    targets = destinations([path for path, _ in sources], out)
+    model = load(model_name, choose_device(device))
+    taken: dict[Path, Path] = {}
+    failures = 0
+    for (source, missing), target in zip(sources, targets, strict=True):
+        try:
+            if missing:
+                raise UserError(missing)
+            check_destination(source, target, taken)
+            restore_file(model, source, target, options)
+        except UserError as error:
+            failures += 1
+            print(f"rddm: {error}", file=sys.stderr)
+    if len(sources) > 1:
+        print(f"{len(sources) - failures} of {len(sources)} photos restored")
+    return failures
+
+
+def find_inputs(inputs: Sequence[str]) -> list[tuple[Path, str]]:
+    """Return the photos that the inputs name, each with the complaint about it, so that one bad name stops no other."""
+    found: dict[Path, str] = {}
+    for text in inputs:
+        try:
+            for path in find_photos([text]):
+                found.setdefault(path, "")
+        except UserError as error:
+            found[Path(text)] = str(error)
+    return list(found.items())
+
+
+def restore_file(model: Model, source: Path, target: Path, options: Options) -> None:
+    """Restore one photo, telling first what it will cost.
+
+    Raises:
+        UserError: if it cannot be read, restored or written.
+    """
+    photo = read_photo(source)
+    height, width = photo.pixels.shape[:2]
+    job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile)
+    print(f"{source}: {describe(job)}", flush=True)
+    make_folder(target.parent)
+    try:
+        pixels = run_with_bar(job, photo, source.name)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's CPU allocator has no type of its own
+            raise
+        raise UserError(f"{source}: out of memory, expected {megabytes(job.memory)} free; try --tile 128") from None
+    result = Photo(pixels, photo.alpha, photo.format, photo.metadata)
+    for note in write_photo(target, result):
+        print(note)
+    if options.compare:
+        beside = target.with_name(f"{target.stem}_compare{target.suffix}")
+        write_photo(beside, Photo(side_by_side(photo.pixels, pixels), None, photo.format))
+
+
+def make_folder(folder: Path) -> None:
+    """Make the output's folder.
+
+    Raises:
+        UserError: if that fails.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}), expected a folder to write to") from None
+
+
+def describe(job: Job) -> str:
+    """Return what a job will cost, in one line."""
+    tiles = "one piece" if job.tiles == 1 else f"{job.tiles} tiles of {job.rows[0][0].bottom}x{job.rows[0][0].right}"
+    steps = len(job.trajectory) - 1
+    return f"{job.width}x{job.height}, {job.model.spec.name}, {steps} steps, {tiles}, about {megabytes(job.memory)}"
+
+
+def megabytes(count: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def run_with_bar(job: Job, photo: Photo, name: str):  # noqa: ANN201  # the type is run's
+    """Run a job with a progress bar on the error stream, if that is a terminal."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("tiles"),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=job.tiles)
+        return run(job, photo.pixels, lambda: bar.advance(task))

@@ -1,0 +1,188 @@
+"""Models: a network with its specification, saved as ``model.safetensors`` and ``config.json``, and how to find them."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rddm.denoiser import NetworkDenoiser
+from rddm.errors import UserError
+from rddm.nn.compact import Compact, CompactConfig
+from rddm.nn.unet import UNet, UNetConfig
+from rddm.spec import ModelSpec, read_spec, spec_to_json
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+BUNDLED = Path(__file__).parent / "models"
+DEFAULT = "low-light"
+
+
+def network(config: CompactConfig | UNetConfig) -> nn.Module:
+    """Return a network of the given shape, with fresh weights."""
+    return Compact(config) if isinstance(config, CompactConfig) else UNet(config)
+
+
+class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-restoration", "diffusion"]):
+    """A network with what it takes to restore photographs with it.
+
+    ``Model.from_pretrained``, ``save_pretrained`` and ``push_to_hub`` are those of ``huggingface_hub``.
+
+    Arguments:
+        spec: what the model is.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.net = network(spec.network)
+
+    def denoiser(self, conditions: dict[str, Tensor] | None = None) -> NetworkDenoiser:
+        """Return the denoiser that samplers ask, with the conditions of one batch."""
+        return NetworkDenoiser(self.net, self.spec.method, conditions or {})
+
+    def restore(self, image: "Image", steps: int | None = None, seed: int = 0) -> "Image":
+        """Return the restored photograph, of the same size and with the same alpha.
+
+        Arguments:
+            image: any Pillow image; it is restored as grey or RGB of 8 bits.
+            steps: network calls; the model's default if None.
+            seed: what the noise is drawn from; the same seed gives the same picture.
+        """
+        from rddm.restore import restore_image
+
+        return restore_image(self, image, steps, seed)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights = {name: value.contiguous() for name, value in self.net.state_dict().items()}
+        write_aside(save_directory / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
+        text = json.dumps(spec_to_json(self.spec), indent=2) + "\n"
+        write_aside(save_directory / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+        if not (save_directory / CARD).exists():
+            write_aside(save_directory / CARD, lambda path: path.write_text(card_text(self.spec), encoding="utf-8"))
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        map_location: str = "cpu",
+        strict: bool = True,
+    ) -> "Model":
+        if os.path.isdir(model_id):
+            return read_model(Path(model_id), map_location)
+        for name in (CONFIG, WEIGHTS):
+            found = hf_hub_download(
+                model_id,
+                name,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
+        return read_model(Path(found).parent, map_location)
+
+
+def write_aside(path: Path, write: Any) -> None:
+    """Call ``write`` with a neighbour of ``path``, then rename it: the file appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def card_text(spec: ModelSpec) -> str:
+    """Return the model's card as Markdown."""
+    head = "---\nlibrary_name: rddm\ntags:\n- image-restoration\n- diffusion\n---\n\n"
+    lines = [
+        f"* **{key}**: {value if isinstance(value, str) else json.dumps(value)}" for key, value in spec.card.items()
+    ]
+    return f"{head}# {spec.name}\n\n" + "\n".join(lines) + "\n"
+
+
+def read_model(folder: Path, map_location: str = "cpu") -> Model:
+    """Read a model's folder.
+
+    Raises:
+        UserError: if a file is missing or damaged, or the weights do not fit the configuration or hold a NaN.
+    """
+    spec = read_spec(folder / CONFIG)
+    file = folder / WEIGHTS
+    try:
+        weights = load_file(file, device=map_location)
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file}: cannot be read ({reason}), expected the model's safetensors") from None
+    with torch.device("meta"):
+        model = Model(spec)
+    check_weights(model.net.state_dict(), weights, file)
+    model.net.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def check_weights(expected: dict[str, Tensor], found: dict[str, Tensor], file: Path) -> None:
+    """Compare names and shapes, and look for values that are not finite.
+
+    Raises:
+        UserError: at the first that is wrong.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise UserError(f"{file}: {name} is missing, expected shape {tuple(expected[name].shape)}")
+        if name not in expected:
+            raise UserError(f"{file}: found {name}, expected no such weight in this network")
+        if found[name].shape != expected[name].shape:
+            shapes = f"shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+            raise UserError(f"{file}: {name} has {shapes}")
+        if not torch.isfinite(found[name]).all():
+            raise UserError(f"{file}: {name} holds NaN or infinity, expected finite weights")
+
+
+def bundled() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(folder.parent.name for folder in BUNDLED.glob(f"*/{CONFIG}"))
+
+
+def load(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
+    """Return a model: one that comes with the package, a folder, or a repository of the Hugging Face hub.
+
+    Raises:
+        UserError: if there is no such model, or it cannot be read.
+    """
+    if str(name) in bundled():
+        return read_model(BUNDLED / str(name)).to(device)
+    if os.path.isdir(name):
+        return read_model(Path(name)).to(device)
+    if str(name).count("/") == 1 and not os.path.exists(name) and not str(name).startswith((".", "/")):
+        return from_hub(str(name)).to(device)
+    raise UserError(f"{name}: no such model, expected one of {', '.join(bundled())}, or a folder with {CONFIG}")
+
+
+def from_hub(name: str) -> Model:
+    """Return a model of the Hugging Face hub.
+
+    Raises:
+        UserError: if it is not there, or the hub cannot be reached.
+    """
+    try:
+        return Model.from_pretrained(name)
+    except UserError:
+        raise
+    except Exception as error:  # the client raises what its transports raise
+        reason = str(error).splitlines()[0][:100]
+        raise UserError(f"{name}: neither a folder nor a model that could be fetched from the hub ({reason})") from None

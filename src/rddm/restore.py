@@ -1,0 +1,227 @@
+"""The main job: pixels in, restored pixels out, whatever their size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rddm.errors import UserError
+from rddm.memory import available_bytes, call_bytes, resident_bytes
+from rddm.model import Model
+from rddm.nn.pooled import Tape, on_tape, pools
+from rddm.path import Node
+from rddm.photo import Pixels, from_float, to_float
+from rddm.preprocess import equalisation_tables, equalise, quantiles
+from rddm.sample import sample
+from rddm.solvers import SOLVERS, Ancestral, Solver
+from rddm.tiles import Blend, NoiseField, Tile, TileNoise, plan, strips
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+OVERLAP = 64
+TILES = (512, 384, 256, 192, 128)
+WHOLE_BYTES = 1 << 30  # a photo that takes less than this in one piece is not cut
+
+
+@dataclass(frozen=True)
+class Job:
+    """A restoration, decided and ready to run.
+
+    Arguments:
+        model: the model.
+        height: of the photo, in pixels.
+        width: likewise.
+        trajectory: the nodes to visit.
+        solver: how.
+        seed: of the noise.
+        rows: the tiles, row by row.
+        memory: expected peak of the process, in bytes.
+    """
+
+    model: Model
+    height: int
+    width: int
+    trajectory: list[Node]
+    solver: Solver
+    seed: int
+    rows: list[list[Tile]]
+    memory: int
+
+    @property
+    def tiles(self) -> int:
+        """The number of tiles."""
+        return sum(map(len, self.rows))
+
+
+def prepare(
+    model: Model,
+    height: int,
+    width: int,
+    steps: int | None = None,
+    solver: str | None = None,
+    seed: int = 0,
+    tile: int | None = None,
+) -> Job:
+    """Decide how to restore a photo of a given size.
+
+    Arguments:
+        model: the model.
+        height: of the photo.
+        width: likewise.
+        steps: network calls per tile; the model's default if None.
+        solver: a name in ``SOLVERS``; the default step of the model's row if None.
+        seed: of the noise.
+        tile: the side of the tiles, 0 for none, None to choose from the memory that is free.
+
+    Raises:
+        UserError: if the model cannot restore photos, or a number is out of range.
+    """
+    method = model.spec.method
+    unknown = {*method.inputs, *method.context} - {"x_in", "equalised", "quantiles"}
+    if method.origin != "input" or unknown:
+        needs = f"needs {', '.join(sorted(unknown))}" if unknown else "generates images from noise"
+        raise UserError(f"{model.spec.name}: {needs}, expected a model that restores a photo by itself")
+    try:
+        trajectory = method.path.grid(method.steps if steps is None else steps)
+        multiple = model.spec.network.stride
+        size = max(height, width) if tile == 0 else tile or choose_tile(model, height, width)
+        rows = plan(height, width, size, OVERLAP, multiple)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    memory = expected_bytes(model, height, width, rows)
+    chosen = Ancestral(method.gain, method.anchor) if solver is None else SOLVERS[solver]
+    return Job(model, height, width, trajectory, chosen, seed, rows, memory)
+
+
+def tile_bytes(model: Model, height: int, width: int) -> int:
+    """Return the expected bytes of sampling one tile: the network's call, and the sampler's own images beside it."""
+    pixel = 4 * model.spec.network.out_channels * height * width
+    return call_bytes(model.net, model.spec.network.in_channels, height, width) + 8 * pixel
+
+
+def choose_tile(model: Model, height: int, width: int) -> int:
+    """Return a side for the tiles that leaves half of the free memory free; the whole photo if that is small."""
+    budget = available_bytes(next(model.parameters()).device) // 2
+    if tile_bytes(model, height, width) <= min(budget, WHOLE_BYTES):
+        return max(height, width)
+    fitting = [size for size in TILES if tile_bytes(model, size, size) <= budget]
+    if not fitting:
+        raise UserError(f"{model.spec.name}: {budget >> 19} MB are free, too little for a tile of {TILES[-1]} pixels")
+    return fitting[0]
+
+
+def expected_bytes(model: Model, height: int, width: int, rows: list[list[Tile]]) -> int:
+    """Return the expected peak of the process: what it holds, the photo twice, a strip, and one tile's sampling."""
+    largest = rows[0][0]
+    strip = 16 * width * (largest.bottom - largest.top)
+    return resident_bytes() + 6 * height * width + strip + tile_bytes(model, largest.bottom, largest.right)
+
+
+def run(job: Job, pixels: Pixels, progress: Callable[[], None] = lambda: None) -> Pixels:
+    """Return the restored pixels, of the shape and dtype of ``pixels`` (H, W, 1 or 3).
+
+    Arguments:
+        job: from :func:`prepare`, for a photo of this size.
+        pixels: uint8 or uint16.
+        progress: called after each tile.
+    """
+    colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    source = Source(job.model, colour)
+    field = NoiseField(job.seed)
+    tape = record(job, source) if job.tiles > 1 and pools(job.model.net) else None
+    blend = Blend(job.height, job.width, 3, OVERLAP)
+    out = np.empty_like(pixels)
+    done = 0
+    for row, bottom in strips(job.rows, job.height):
+        for tile in row:
+            blend.add(tile, restore_tile(job, source, tile, field, tape))
+            progress()
+        ready = blend.take(bottom)
+        out[done:bottom] = from_float(ready if pixels.shape[2] == 3 else ready.mean(2, keepdims=True), pixels.dtype)
+        done = bottom
+    return out
+
+
+class Source:
+    """A photo as its model sees it: crops of the input and of the conditions, in [-1, 1]."""
+
+    def __init__(self, model: Model, pixels: Pixels, tables: NDArray[np.uint8] | None = None) -> None:
+        self.device = next(model.parameters()).device
+        self.spec = model.spec
+        self.pixels = pixels
+        method = model.spec.method
+        needed = model.spec.prepare == "equalise" or "equalised" in method.inputs or "quantiles" in method.context
+        self.tables = equalisation_tables(pixels) if needed and tables is None else tables
+
+    def crop(self, tile: Tile) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return ``x_in`` and the conditions under a tile, (1, 3, height, width) each."""
+        pixels = self.pixels[tile.top : tile.bottom, tile.left : tile.right]
+        if self.tables is None:
+            return self.tensor(pixels), {}
+        equalised = self.tensor(equalise(pixels, self.tables))
+        x_in = equalised if self.spec.prepare == "equalise" else self.tensor(pixels)
+        told = torch.from_numpy(quantiles(self.tables))[None].to(self.device)
+        return x_in, {"equalised": equalised, "quantiles": told}
+
+    def tensor(self, pixels: Pixels) -> Tensor:
+        """Return pixels as a batch of one image in [-1, 1]."""
+        values = torch.from_numpy(np.ascontiguousarray(to_float(pixels))).permute(2, 0, 1)[None]
+        return (values * 2 - 1).to(self.device)
+
+
+def sample_tile(job: Job, x_in: Tensor, conditions: dict[str, Tensor], noise: TileNoise) -> Tensor:
+    """Return the restored tile in [-1, 1]."""
+    with torch.inference_mode():
+        return sample(job.model.denoiser(conditions), x_in, job.trajectory, job.solver, noise)
+
+
+def restore_tile(job: Job, source: Source, tile: Tile, field: NoiseField, tape: Tape | None) -> NDArray[np.float32]:
+    """Return the restored tile, float32 (height, width, 3) in [0, 1]."""
+    x_in, conditions = source.crop(tile)
+    noise = TileNoise(field, tile)
+    if tape is None:
+        out = sample_tile(job, x_in, conditions, noise)
+    else:
+        with on_tape(job.model.net, tape):
+            out = sample_tile(job, x_in, conditions, noise)
+    return ((out[0] + 1) / 2).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+
+
+def record(job: Job, source: Source) -> Tape:
+    """Walk the sampler over the whole photo, reduced to a tile's size, and write down what the network pools."""
+    largest = job.rows[0][0]
+    small = Source(job.model, reduced(source.pixels, largest.bottom, largest.right), source.tables)
+    whole = Tile(0, 0, *small.pixels.shape[:2])
+    tape = Tape()
+    with on_tape(job.model.net, tape):
+        sample_tile(job, *small.crop(whole), TileNoise(NoiseField(job.seed), whole))
+    return tape
+
+
+def reduced(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Return a photo scaled down by an integer so as to fit, each pixel the mean of those it stands for."""
+    factor = max(-(-pixels.shape[0] // height), -(-pixels.shape[1] // width))
+    down, across = min(factor, pixels.shape[0]), min(factor, pixels.shape[1])
+    rows, columns = pixels.shape[0] // down, pixels.shape[1] // across
+    blocks = pixels[: rows * down, : columns * across].reshape(rows, down, columns, across, -1)
+    return np.rint(blocks.mean((1, 3))).astype(pixels.dtype)
+
+
+def restore_image(model: Model, image: "Image", steps: int | None = None, seed: int = 0) -> "Image":
+    """Return a Pillow image restored, its alpha kept; grey stays grey, everything else becomes RGB of 8 bits."""
+    from PIL import Image
+
+    grey = image.mode in ("L", "LA", "1")
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    pixels = pixels[..., None] if grey else pixels
+    out = run(prepare(model, *pixels.shape[:2], steps=steps, seed=seed), pixels)
+    restored = Image.fromarray(out[..., 0] if grey else out)
+    if alpha is not None:
+        restored.putalpha(alpha)
+    return restored

@@ -28,7 +28,7 @@ from rddm.solvers import Ancestral
 from rddm.transition import Gain, deterministic, markov, stochastic
 
 diffusers = pytest.importorskip("diffusers")
-from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr  # noqa: E402
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr  # noqa: E402, TID253
 
 F64 = torch.float64
 STEPS = (5, 10, 15, 20, 50, 100, 1000)

@@ -20,19 +20,23 @@ BETAS: dict[str, Betas] = {"linear": "linear", "scaled_linear": "scaled_linear",
 ZERO = torch.zeros(1, dtype=torch.float64)
 ONE = ZERO + 1
 
-# How far float32 is from the truth. Where the reference summed coefficients, every table is good to a few ulps ...
-SUMMED = {"posterior_log_variance_clipped": 3e-6}  # measured 1.3e-6, an ulp of -46; 1.2e-7 for the others
+# How far float32 tables are from the truth, as a share of a table's largest entry. Where the reference summed
+# coefficients, it lost a few ulps: measured 2e-7, and 1.1e-6 for the posterior's residual, a difference ...
 OTHERWISE = 3e-7
-# ... and where it differenced converted tables, a 1 of which 1e-6 is an ulp at the end, it lost what it divides by.
+SUMMED = {"posterior_mean_coef2": 3e-6}
+# ... but where it differenced converted sums, near 1 when the steps are near 1e-6, it lost up to 5 % of a step.
 CONVERTED = {
-    "alphas_cumsum": 4e-7,  # measured 2.2e-7
-    "one_minus_alphas_cumsum": 4e-7,
-    "betas2_cumsum": 6e-7,  # 3.3e-7
-    "betas_cumsum": 4e-6,  # 2.4e-6
-    "betas": 5e-5,  # 2.7e-5
-    "posterior_mean_coef1": 3e-4,  # 1.8e-4, at t = 5
-    "posterior_mean_coef3": 3e-4,
-    "posterior_log_variance_clipped": 0.08,  # 0.054
+    "alphas": 2e-4,  # measured 5.6e-5
+    "alphas_cumsum": 2e-6,  # 8.7e-7
+    "betas2": 2e-4,  # 5.5e-5
+    "betas": 2e-3,  # 5.2e-4
+    "betas2_cumsum": 2e-6,  # 6e-7
+    "betas_cumsum": 5e-6,  # 2.4e-6
+    "posterior_mean_coef1": 5e-4,  # 1.8e-4, at t = 5
+    "posterior_mean_coef2": 5e-4,  # 1.3e-4
+    "posterior_mean_coef3": 5e-4,  # 1.8e-4
+    "posterior_variance": 2e-4,  # 5.5e-5
+    "posterior_log_variance_clipped": 3e-3,  # 1.2e-3
 }
 
 
@@ -78,10 +82,8 @@ def check_buffers(
     for key, table in ours.items():
         begin = 0 if first is None or key not in ("alphas", "betas2", "betas") else 1
         end = len(table) - (key == "one_minus_alphas_cumsum")
-        bound = bounds.get(key, OTHERWISE)
-        found = largest(table[begin:end], recorded[key][begin:end]) / float(recorded[key].abs().max())
-        if __import__("os").environ.get("MEAS"): print("MEAS", "recorded" if not hasattr(path,"beta2") and not hasattr(path,"betas") else type(path).__name__, key, "%.1e" % found)
-        assert found < 1 or bound, f"{name}/{key}"
+        error = largest(table[begin:end], recorded[key][begin:end]) / float(recorded[key].abs().max())
+        assert error < bounds.get(key, OTHERWISE), f"{name}/{key}"
         if begin:
             assert recorded[key][0] == (recorded[key][1] if first else 0), f"{name}/{key}"
 
@@ -118,7 +120,7 @@ def check_converted_buffers(arrays: Arrays) -> None:
         first = 1 if call == "init" else 0
         path = DDPMPath(betas=BETAS[name.removeprefix("ddim_")], steps=len(recorded["alphas"]))
         check_buffers(recorded, path, group, CONVERTED, first)
-        check_buffers(recorded, table_path(recorded), group, {"posterior_log_variance_clipped": 3e-6}, first)
+        check_buffers(recorded, table_path(recorded), group, SUMMED, first)
 
 
 def bump(length: int) -> Tensor:
@@ -143,12 +145,12 @@ def check_coefficients(arrays: Arrays, coefficients: Callable[[list[str], int], 
 
 
 def check_integer_coefficients(arrays: Arrays) -> None:
-    """exp2's, float64: measured 1e-15."""
+    """exp2's, float64: measured 3e-16."""
     check_coefficients(arrays, lambda parts, length: power_weights(DIRECTIONS[parts[1]], 1, length), 1e-14)
 
 
 def check_linspace_coefficients(arrays: Arrays) -> None:
-    """The others', float32: measured 1.2e-7 (T = 20)."""
+    """The others', float32: measured 1e-7."""
 
     def coefficients(parts: list[str], length: int) -> Tensor:
         if parts[1] == "normal":
@@ -165,7 +167,7 @@ def check_converted_sampler(arrays: Arrays) -> None:
     tables = {"alphas_cumprod": 1 - bbar2, "alphas_cumsum_res": abar, "betas_cumsum_res": bbar2.sqrt()}
     tables["alphas_cumprod_minus_one_res"] = abar - 1
     for key, table in tables.items():
-        assert largest(table, arrays[f"tables/{key}"]) < CONVERTED["betas_cumsum"], key  # measured 1.1e-6
+        assert largest(table, arrays[f"tables/{key}"]) < 4e-6, key  # measured 1.1e-6
     for ratio in (0.3, 1.5):
         key = f"tables/adjusted_decreased_ratio{ratio}/alphas_cumsum_res"
         assert largest(power_weights("decreasing", ratio, 1000, "linspace").cumsum(0), arrays[key]) < 1e-14, key
@@ -179,7 +181,7 @@ def check_converted_sampler(arrays: Arrays) -> None:
             }
             for kind, states in runs.items():
                 expected = arrays[f"{kind}/clip{clipped}/eta{eta}/traj"]
-                # Measured: 1.2e-6 of the largest value, which is 27 to 57 without the clip.
+                # Measured: 1.4e-6 of the largest value, which is 27 to 57 without the clip.
                 assert largest(states, expected) < 5e-6 * float(expected.abs().max()), (kind, clipped, eta)
 
 

@@ -42,7 +42,9 @@ def test_default_sampler_arrives_on_the_oracle(name: str) -> None:
     if not row.path.node(1.0).bbar:  # without noise the state at t = 1 is x_in and holds no trace of x_0
         x_0 = MEAN + VAR.sqrt() * torch.randn(4000, 3, dtype=F64, generator=generator)
         nodes = [row.path.node(0.99 * (1 - i / 20)) for i in range(20)] + [CLEAN]
-        out = sample(ORACLE, x_in, nodes, Ancestral(row.gain, row.anchor), x_start=mix(x_0, x_in - x_0, 0 * x_0, nodes[0]))
+        out = sample(
+            ORACLE, x_in, nodes, Ancestral(row.gain, row.anchor), x_start=mix(x_0, x_in - x_0, 0 * x_0, nodes[0])
+        )
         assert (out - x_0).abs().max() < 1e-9
         return
     out = sample(ORACLE, x_in, row.path.grid(steps), Ancestral(row.gain, row.anchor), gaussian(generator), x_start)
@@ -100,14 +102,18 @@ def test_tables_interpolate_through_their_nodes() -> None:
 def test_rate_is_the_derivative() -> None:
     path = CurvePath(lambda t: t**2, lambda t: 0.5 * t)
     d_abar, d_bbar = path.rate(torch.tensor([0.25, 0.5], dtype=F64))
-    assert torch.allclose(d_abar, torch.tensor([0.5, 1.0], dtype=F64)) and torch.allclose(d_bbar, torch.tensor(0.5, dtype=F64))
+    assert torch.allclose(d_abar, torch.tensor([0.5, 1.0], dtype=F64)) and torch.allclose(
+        d_bbar, torch.tensor(0.5, dtype=F64)
+    )
 
 
 def test_draws_reach_every_time() -> None:
     generator = torch.Generator().manual_seed(0)
     t = draw_times(PowerPath(steps=5), 4000, generator)
     assert sorted({round(v * 5) for v in t.tolist()}) == [1, 2, 3, 4, 5]
-    assert (draw_times(PowerPath(), 4000, generator, start_share=0.5) == 1).double().mean() == pytest.approx(0.5, abs=0.03)
+    assert (draw_times(PowerPath(), 4000, generator, start_share=0.5) == 1).double().mean() == pytest.approx(
+        0.5, abs=0.03
+    )
     flat = draw_times(METHODS["flow"].path, 4000, generator)
     assert 0 < flat.min() and flat.max() <= 1
 

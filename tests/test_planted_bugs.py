@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROOFS = ("test_transition.py", "test_solvers.py", "test_prediction.py", "gaussian.py")
 
+# ruff: noqa: E501
 BUGS = {
     "sign of the residual": ("path.py", "x_0 + node.abar * res", "x_0 - node.abar * res"),
     "sign in the increment": ("transition.py", "x_t - (now.abar - then.abar)", "x_t + (now.abar - then.abar)"),
@@ -18,7 +19,7 @@ BUGS = {
     "swapped t and s in markov": ("transition.py", "(1 - t.abar) / (1 - s.abar)", "(1 - s.abar) / (1 - t.abar)"),
     "missing square in the variance": ("transition.py", "root(then.bbar**2 - (k * now.bbar) ** 2)", "root(then.bbar**2 - k * now.bbar)"),
     "missing square in the gain": ("transition.py", 'Gain("residual", lambda t, s: (s.bbar / t.bbar) ** 2)', 'Gain("residual", lambda t, s: s.bbar / t.bbar)'),
-    "eta scales the noise only": ("transition.py", "return root(then.bbar**2 - v) / now.bbar", "return gain(now, then)"),
+    "eta scales the noise only": ("transition.py", "root((1 - eta) * then.bbar**2 + eta * (gain(now, then) * now.bbar) ** 2) / now.bbar", "gain(now, then)"),
     "sign in Eq. 16": ("prediction.py", "x_t - x_in + (1 - node.abar) * res", "x_t - x_in - (1 - node.abar) * res"),
     "half of Heun": ("solvers.py", "(prediction.res + end.res) / 2", "prediction.res"),
     "AB2 without its half": ("solvers.py", "w = 0.5 * (now.t - then.t)", "w = (now.t - then.t)"),
@@ -31,7 +32,20 @@ def proofs_fail(source: Path, scratch: Path) -> bool:
     for name in PROOFS:
         shutil.copy(ROOT / "tests" / name, scratch)
     environment = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{scratch}"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--rootdir", str(scratch), str(scratch)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore",
+        "--rootdir",
+        str(scratch),
+        str(scratch),
+    ]
     done = subprocess.run(command, env=environment, cwd=scratch, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout + done.stderr  # 0: all passed, 1: some failed, else nothing ran
     return done.returncode == 1

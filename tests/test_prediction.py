@@ -53,8 +53,8 @@ def test_eps_is_singular_at_the_degraded_image() -> None:
     node = Node(1.0, 0.5)
     with pytest.raises(ZeroDivisionError, match="abar = 1"):
         EPS.decode((eps,), x_in + 0.5 * eps, x_in, node, None)
+    batch = Node(torch.tensor([0.5, 1.0], dtype=F64).view(2, 1, 1, 1), 0.5)
     with pytest.raises(ZeroDivisionError, match="abar = 1"):
-        batch = Node(torch.tensor([0.5, 1.0], dtype=F64).view(2, 1, 1, 1), 0.5)
         EPS.decode((eps,), x_in + 0.5 * eps, x_in, batch, None)
     floored = EPS_FLOORED.decode((eps,), x_in + 0.5 * eps + 1e-3, x_in, node, None)
     assert (floored.x_0 - 1e3).abs().max() < 1e-6  # what the published 1e-6 does to an error of a thousandth

@@ -1,10 +1,10 @@
-"""The transition equals every published step, formulas from the papers, in float64 to 1e-12; gains keep the marginal."""
+"""The transition equals every published step, formulas from the papers, to 1e-12; gains keep the marginal."""
 
 import math
 
 import pytest
 import torch
-from gaussian import F64, MEAN, ORACLE, VAR, fine, inner_nodes, origin
+from gaussian import F64, ORACLE, fine, inner_nodes, origin
 
 from rddm.methods import METHODS
 from rddm.path import Node
@@ -27,7 +27,9 @@ GENERATOR = torch.Generator().manual_seed(0)
 X_T, X_0, X_IN, Z = (torch.randn(64, dtype=F64, generator=GENERATOR) for _ in range(4))
 
 
-def check(expected: torch.Tensor, t: tuple[float, float], s: tuple[float, float], gain: Gain, x_in: torch.Tensor = X_IN) -> None:
+def check(
+    expected: torch.Tensor, t: tuple[float, float], s: tuple[float, float], gain: Gain, x_in: torch.Tensor = X_IN
+) -> None:
     """Compare a published step with ours, in both forms of the mean."""
     now, then = Node(*t), Node(*s)
     prediction = from_x_0(X_0, X_T, x_in, now)
@@ -121,7 +123,11 @@ def test_steps_of_paths_without_noise() -> None:
 def test_resfusion_posterior_on_a_scaled_path() -> None:
     acp_t, acp_s = 0.3, 0.45
     alpha, res = acp_t / acp_s, X_IN - X_0
-    mean = math.sqrt(alpha) * (1 - acp_s) / (1 - acp_t) * (X_T - res) + math.sqrt(acp_s) * (1 - alpha) / (1 - acp_t) * (X_0 - res) + res
+    mean = (
+        math.sqrt(alpha) * (1 - acp_s) / (1 - acp_t) * (X_T - res)
+        + math.sqrt(acp_s) * (1 - alpha) / (1 - acp_t) * (X_0 - res)
+        + res
+    )
     expected = mean + math.sqrt((1 - acp_s) / (1 - acp_t) * (1 - alpha)) * Z
     node = lambda acp: Node((1 - math.sqrt(acp)) / math.sqrt(acp), math.sqrt((1 - acp) / acp))  # noqa: E731
     now, then = node(acp_t), node(acp_s)

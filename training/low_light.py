@@ -1,4 +1,4 @@
-"""Train the bundled low-light model on LOL, on a CPU or a GPU: ``python training/low_light.py --data ../shared/data/lol``.
+"""Train the bundled low-light model on LOL: ``python training/low_light.py --data ../shared/data/lol``.
 
 SM-Res (paper, section 2): one network predicts the residual; bbar_T^2 = 1; two steps. The network sees the state, the
 dark photo and its equalised copy, and is told the whole photo's quantiles. Validation is on blocks of contiguous ids,
@@ -181,9 +181,14 @@ class Run:
     def save(self, out: Path) -> None:
         """Write the state and the averaged weights."""
         state = {
-            "net": self.net.state_dict(), "ema": self.ema.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "crops": self.crops.get_state(), "noise": self.noise.get_state(), "step": self.step, "seconds": self.seconds,
-        }  # fmt: skip
+            "net": self.net.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "crops": self.crops.get_state(),
+            "noise": self.noise.get_state(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
         weights = {name: value.contiguous() for name, value in self.ema.state_dict().items()}
         save_aside(out / "state.pt", lambda path: torch.save(state, path))
         save_aside(out / "ema.safetensors", lambda path: save_file(weights, path))
@@ -231,9 +236,18 @@ def train(data: Path, out: Path, recipe: Recipe, device: torch.device, limit: fl
             print(json.dumps(line), file=log, flush=True)
             print(json.dumps(line), flush=True)
 
-        note({"recipe": asdict(recipe), "network": asdict(NETWORK), "parameters": sum(p.numel() for p in run.net.parameters()),
-              "device": str(device), "threads": torch.get_num_threads(), "from_step": run.step,
-              "trained_on": len(fit.names), "held_out": held.names})  # fmt: skip
+        note(
+            {
+                "recipe": asdict(recipe),
+                "network": asdict(NETWORK),
+                "parameters": sum(p.numel() for p in run.net.parameters()),
+                "device": str(device),
+                "threads": torch.get_num_threads(),
+                "from_step": run.step,
+                "trained_on": len(fit.names),
+                "held_out": held.names,
+            }
+        )
         while run.step < recipe.steps:
             loss += (run.update(fit) - loss) / min(run.step, 200)
             run.seconds = before + time.time() - began

@@ -117,7 +117,9 @@ def restore_file(model: Model, source: Path, target: Path, options: Options) -> 
     try:
         pixels = run_with_bar(job, photo, source.name)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's CPU allocator has no type of its own
+        if isinstance(error, RuntimeError) and "memory" not in str(
+            error
+        ):  # torch's CPU allocator has no type of its own
             raise
         raise UserError(f"{source}: out of memory, expected {megabytes(job.memory)} free; try --tile 128") from None
     result = Photo(pixels, photo.alpha, photo.format, photo.metadata)

@@ -32,7 +32,7 @@ def unit_clock(path: Path, node: Node) -> list[float | Tensor]:
 
 
 def plane_clock(path: Path, node: Node) -> list[float | Tensor]:
-    """Show the place in the plane, ``1000 abar`` to the first network and ``1000 bbar`` to the second (paper, sec. 3.3)."""
+    """Show the place in the plane: ``1000 abar`` to the first network, ``1000 bbar`` to the second (paper, 3.3)."""
     return [1000 * value.flatten() if isinstance(value, Tensor) else 1000 * value for value in (node.abar, node.bbar)]
 
 

@@ -1,4 +1,4 @@
-"""Models: a network with its specification, saved as ``model.safetensors`` and ``config.json``, and how to find them."""
+"""Models: a network with its specification, as ``model.safetensors`` and ``config.json``, and how to find them."""
 
 import json
 import os
@@ -69,7 +69,7 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
             write_aside(save_directory / CARD, lambda path: path.write_text(card_text(self.spec), encoding="utf-8"))
 
     @classmethod
-    def _from_pretrained(
+    def _from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]  # no catch-all that swallows typos
         cls,
         *,
         model_id: str,

@@ -77,8 +77,8 @@ class Path(ABC):
 
     def rate(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``d(abar, bbar)/dt`` at times ``t``, by forward-mode differentiation."""
-        _, tangent = torch.func.jvp(self.curve, (t.double(),), (torch.ones_like(t, dtype=torch.float64),))
-        return tangent
+        one = torch.ones_like(t, dtype=torch.float64)
+        return torch.func.jvp(self.curve, (t.double(),), (one,))[1]
 
     def perturb(self, x_0: Tensor, x_in: Tensor, t: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Draw ``x_t ~ q(x_t | x_0, x_in)`` (paper, Eq. 7) at times ``t`` of shape (B,); return ``(x_t, eps)``."""
@@ -99,7 +99,7 @@ def mix(x_0: Tensor, res: Tensor, eps: Tensor, node: Node) -> Tensor:
 
 @dataclass(frozen=True)
 class LinearPath(Path):
-    """``abar = t``, ``bbar = noise t``: rectified flow and cold diffusion (noise 0), InDI, flow from noise (noise 1)."""
+    """``abar = t``, ``bbar = noise t``: rectified flow, cold diffusion (noise 0), InDI, flow from noise (noise 1)."""
 
     noise: float = 0.0
 

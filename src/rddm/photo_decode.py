@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -27,8 +26,7 @@ from PIL import (
 from PIL.ImageFile import ImageFile
 
 from rddm.photo_tags import png_chunks
-
-Pixels = NDArray[np.uint8 | np.uint16]
+from rddm.preprocess import Pixels
 
 READERS: dict[str, type[ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,

@@ -9,7 +9,7 @@ same table, read backwards, gives the quantiles of the photograph: a vector that
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 
 def equalisation_tables(pixels: Pixels) -> NDArray[np.uint8]:
@@ -50,8 +50,8 @@ def equalise(pixels: Pixels, tables: NDArray[np.uint8]) -> Pixels:
 def quantiles(tables: NDArray[np.uint8], count: int = 16) -> NDArray[np.float32]:
     """Return ``count`` quantiles of each channel, channel by channel, from its equalisation table.
 
-    Quantile ``i`` is the least value whose rank reaches ``(i + 1/2) / count``, in stops: ``log2((v + 1) / 256) / 4 + 1``,
-    which is -1 for black and 1 for white.
+    Quantile ``i`` is the least value whose rank reaches ``(i + 1/2) / count``, in stops:
+    ``log2((v + 1) / 256) / 4 + 1``, which is -1 for black and 1 for white.
     """
     ranks = (np.arange(count) + 0.5) / count * 255
     values = np.stack([np.searchsorted(table, ranks) for table in tables]).clip(0, 255)

@@ -59,7 +59,7 @@ def with_jumps(trajectory: Trajectory, length: int, repeats: int) -> list[Node]:
 
 def climbs(now: Node, then: Node) -> bool:
     """Tell whether the step from ``now`` goes up, towards the degraded image."""
-    return then.abar > now.abar or (then.abar == now.abar and then.bbar > now.bbar)
+    return bool(then.abar > now.abar or (then.abar == now.abar and then.bbar > now.bbar))
 
 
 def start(x_in: Tensor, node: Node, noise: Noise) -> Tensor:
@@ -108,7 +108,7 @@ def sample(
     Arguments:
         denoiser: asked once per step (Heun: twice).
         x_in: degraded images in [-1, 1], shape (B, C, H, W); zeros for pure generation.
-        trajectory: nodes from the start to the clean image, such as ``path.grid(steps)``; the last step returns ``x_0``.
+        trajectory: nodes from the start to the clean image, as ``path.grid(steps)``; the last step returns ``x_0``.
         solver: how to move; a deterministic transition if None.
         noise: the source of randomness, ``gaussian(generator)``.
         x_start: the state to start from instead of :func:`start`'s.
@@ -116,6 +116,7 @@ def sample(
     Raises:
         ValueError: if the trajectory does not end at the clean image, or the solver does not admit it.
     """
+    x_0 = x_in
     for state in iterate(denoiser, x_in, trajectory, solver, noise, x_start):
-        x_t = state.x_t
-    return x_t
+        x_0 = state.x_t
+    return x_0

@@ -34,9 +34,12 @@ class History(NamedTuple):
 
 
 class Solver(Protocol):
-    """One step of a sampler; ``order`` is the exponent of its global error on smooth paths."""
+    """One step of a sampler."""
 
-    order: int
+    @property
+    def order(self) -> int:
+        """The exponent of the global error on smooth paths."""
+        ...
 
     def step(
         self,
@@ -143,7 +146,7 @@ def same_leg(history: History | None, now: Node, then: Node) -> bool:
 
 @dataclass(frozen=True)
 class AB2:
-    """Adams-Bashforth: an increment with estimates extrapolated from the last step; Heun starts each leg of a trajectory."""
+    """Adams-Bashforth: an increment with estimates extrapolated from the last step; Heun starts each leg."""
 
     order: int = 2
 
@@ -175,16 +178,16 @@ def snr(node: Node) -> float:
     """
     if node.bbar == 0:
         raise ValueError(f"DPM-Solver++: needs noise on the path, found bbar = 0 at {node}")
-    return (1 - node.abar) / node.bbar
+    return float((1 - node.abar) / node.bbar)
 
 
 @dataclass(frozen=True)
 class DPMSolver2M:
     """DPM-Solver++(2M) on ``u = x - x_in``; one call per step, first order from a node with ``abar = 1``.
 
-    ``u_s = (bbar_s / bbar_t) u_t + alpha_s (1 - e^-h) d`` with ``d`` the data ``-res`` extrapolated by ``h / (2 h_last)``
-    in the half log-SNR. At ``abar = 1`` the log-SNR is minus infinity, but ``alpha_s e^-h = alpha_t bbar_s / bbar_t`` is
-    zero and the step is regular. Source: Lu et al., DPM-Solver++, 2022, Algorithm 2.
+    ``u_s = (bbar_s / bbar_t) u_t + alpha_s (1 - e^-h) d``, ``d`` being the data ``-res`` extrapolated by
+    ``h / (2 h_last)`` in the half log-SNR. At ``abar = 1`` the log-SNR is minus infinity, but ``alpha_s e^-h = alpha_t
+    bbar_s / bbar_t`` is zero and the step is regular. Source: Lu et al., DPM-Solver++, 2022, Algorithm 2.
     """
 
     order: int = 2
@@ -216,4 +219,10 @@ def log_step(now: Node, then: Node) -> float:
     return math.log(snr(then) / before) if before > 0 else math.inf
 
 
-SOLVERS: dict[str, Solver] = {"ancestral": Ancestral(), "euler": Euler(), "heun": Heun(), "ab2": AB2(), "dpm++": DPMSolver2M()}
+SOLVERS: dict[str, Solver] = {
+    "ancestral": Ancestral(),
+    "euler": Euler(),
+    "heun": Heun(),
+    "ab2": AB2(),
+    "dpm++": DPMSolver2M(),
+}

@@ -63,17 +63,18 @@ class Gain:
     """
 
     name: str
-    rule: Callable[[Node, Node], float]
+    rule: Callable[[Node, Node], Value]
 
     def __call__(self, now: Node, then: Node) -> float:
         """Return ``k``."""
-        if now.bbar == 0 and then.bbar == 0 and self.name != "naive":
+        before, after = float(now.bbar), float(then.bbar)
+        if before == 0 and after == 0 and self.name != "naive":
             return 1.0
         try:
-            k = self.rule(now, then)
+            k = float(self.rule(now, then))
         except ZeroDivisionError:
             raise ValueError(f"gain {self.name}: not defined from {now} to {then}; start where bbar > 0") from None
-        if not 0 <= k * now.bbar <= then.bbar * (1 + SLACK):
+        if not 0 <= k * before <= after * (1 + SLACK):
             raise ValueError(f"gain {self.name}: keeps more noise than the path has, from {now} to {then}")
         return k
 
@@ -88,7 +89,7 @@ GAINS = {g.name: g for g in (deterministic, residual, markov, bridge, naive)}
 
 
 def stochastic(gain: Gain, eta: float) -> Gain:
-    """Return the gain between deterministic (``eta`` 0) and ``gain`` (``eta`` 1): the variance is ``eta`` times its own.
+    """Return the gain between deterministic (``eta`` 0) and ``gain`` (``eta`` 1): ``eta`` times its variance.
 
     The gain is computed anew from that variance, ``k = sqrt(bbar_s^2 - v) / bbar_t`` (paper, Eqs. 11 and 12), so that
     the marginal is kept for every ``eta``; ``bbar_s^2 - v`` is written as a mean of squares, which does not cancel.
@@ -100,7 +101,7 @@ def stochastic(gain: Gain, eta: float) -> Gain:
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: found {eta}, expected 0 to 1")
 
-    def rule(now: Node, then: Node) -> float:
+    def rule(now: Node, then: Node) -> Value:
         return root((1 - eta) * then.bbar**2 + eta * (gain(now, then) * now.bbar) ** 2) / now.bbar
 
     return Gain(f"{gain.name}*{eta:g}", rule)

@@ -2,7 +2,8 @@
 
 The published UNet takes 119 GMACs at 256x256, and its group norms and attention mix all pixels, so that a tile and the
 whole image disagree. Here normalisation acts on the channels of each pixel; what must be known of the whole image
-enters as an input or as context (see ``rddm.preprocess``). The output at a pixel depends on its neighbourhood alone: tiles agree.
+enters as an input or as context (see ``rddm.preprocess``). The output at a
+pixel depends on its neighbourhood alone: tiles agree.
 """
 
 from dataclasses import dataclass
@@ -69,8 +70,9 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.film = nn.Linear(features, 2 * channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        for zero in (self.film.weight, self.film.bias, self.conv2.weight, self.conv2.bias):
-            nn.init.zeros_(zero)
+        for layer in (self.film, self.conv2):  # a fresh block is the identity
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Return the block's output for x of shape (B, C, H, W) and time of shape (B, features)."""
@@ -100,7 +102,9 @@ class Compact(nn.Module):
         self.config = config
         widths, area = config.widths, config.patch**2
         told = WAVES + config.context
-        self.time = nn.Sequential(nn.Linear(told, config.features), nn.SiLU(), nn.Linear(config.features, config.features))
+        self.time = nn.Sequential(
+            nn.Linear(told, config.features), nn.SiLU(), nn.Linear(config.features, config.features)
+        )
         self.enter = nn.Conv2d(config.in_channels * area, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(Stage(w, config.features, n) for w, n in zip(widths, config.blocks))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))

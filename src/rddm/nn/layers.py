@@ -187,4 +187,5 @@ class FullAttention(Attention):
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
         """Return what each query reads from the values, (B, heads, head_dim, H W)."""
-        return F.scaled_dot_product_attention(query.transpose(-1, -2).contiguous(), *summary).transpose(-1, -2)
+        key, value = summary
+        return F.scaled_dot_product_attention(query.transpose(-1, -2).contiguous(), key, value).transpose(-1, -2)

@@ -61,7 +61,9 @@ class GroupNorm(Pooled):
         """Map (B, C, H, W) to the same shape; without a tape through torch's fused kernel."""
         if self.tape is None:
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
-        mean, variance = (m.repeat_interleave(x.shape[1] // self.groups, 1) for m in self.summary(lambda: self.moments(x)))
+        mean, variance = (
+            m.repeat_interleave(x.shape[1] // self.groups, 1) for m in self.summary(lambda: self.moments(x))
+        )
         scale = (variance + self.eps).rsqrt() * self.weight[:, None]
         shift = self.bias[:, None] - mean * scale
         return torch.addcmul(shift.to(x.dtype)[..., None], x, scale.to(x.dtype)[..., None])

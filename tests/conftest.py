@@ -1,6 +1,7 @@
 """Where the tests find their data: ``../shared`` when it lies beside the checkout, else they skip and say so."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,17 @@ import torch
 SHARED = Path(os.environ.get("RDDM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    """Keep timings and memory alike on every machine; results do not depend on it beyond round-off."""
-    torch.set_num_threads(2)
+torch.set_num_threads(1)  # the tests' networks are so small that a second thread costs more than it gives
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the golden files that the passed tests covered."""
+    ids = [report.nodeid for report in terminalreporter.getreports("passed") if "golden" in report.nodeid]
+    files = sorted(set(re.findall(r"[\w/.-]+\.(?:safetensors|pt|json)", " ".join(ids))))
+    if files:
+        terminalreporter.write_line(f"golden files covered ({len(files)}):")
+        for file in files:
+            terminalreporter.write_line(f"  {file}")
 
 
 @pytest.fixture(scope="session")

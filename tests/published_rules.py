@@ -12,18 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rddm.clipping import Clip, published_res, published_res_eps, published_x_0
+from rddm.clipping import Clip, published_res, published_res_eps, published_x_0, published_x_0_eps
 from rddm.denoiser import NetworkDenoiser
 from rddm.methods import RDDM, Clock, Method, index_clock, plane_clock
 from rddm.nn.unet import UNet
 from rddm.path import Node, Noise, TabulatedPath
 from rddm.path import Path as Curve
-from rddm.prediction import EPS, EPS_FLOORED, RES, RES_EPS, RES_SUM, X0_EPS, X0_SUM, Outputs, Prediction, Rate, Target
+from rddm.prediction import EPS_FLOORED, RES, RES_EPS, RES_SUM, X0_EPS, X0_SUM, Prediction, Target
 from rddm.published import infer_config, rename
 from rddm.sample import Trajectory, iterate, start
 from rddm.schedules import DDPMPath, PowerPath, TablePath
@@ -31,15 +30,6 @@ from rddm.solvers import Ancestral, increment
 from rddm.transition import anchor_x_0, anchor_x_t, residual, root, stochastic
 
 FLOOR = 1e-6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Run a module that imports this with one thread: its nets are so small that a second costs more than it gives."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Arrays(dict[str, Tensor]):
@@ -84,27 +74,6 @@ def popped(*recorded: Tensor) -> Noise:
     return lambda like: next(queue).to(like.dtype)
 
 
-def clip_both(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
-    """Clip ``x_0`` and the residual ``x_in - x_0`` of the unclipped ``x_0``: published for nets that output both."""
-    return Prediction(prediction.x_0.clamp(-1, 1), prediction.res.clamp(-1, 1), prediction.eps)
-
-
-def floored_x_0(eps: Tensor, x_t: Tensor, x_in: Tensor, node: Node) -> Tensor:
-    """Return ``x_0`` from ``eps``; the published table of ``1 - abar`` ends in 1e-6 whatever ``abar`` ends in."""
-    t = torch.as_tensor(node.t, dtype=x_t.dtype).view(-1, 1, 1, 1)
-    share = torch.where(t == 1, FLOOR, torch.as_tensor(1 - node.abar, dtype=x_t.dtype))
-    return (x_t - node.abar * x_in - node.bbar * eps) / share
-
-
-def decode_floored(out: Outputs, x_t: Tensor, x_in: Tensor, node: Node, rate: Rate) -> Prediction:
-    """Complete ``eps`` with :func:`floored_x_0`."""
-    x_0 = floored_x_0(out[0], x_t, x_in, node)
-    return Prediction(x_0, x_in - x_0, out[0])
-
-
-EPS_LAST_FLOORED = Target("eps_last_floored", 1, EPS.encode, decode_floored)
-
-
 @dataclass(frozen=True)
 class Objective:
     """A published objective: its target and clip, the recorded network it uses ("" for both), the clocks that sees."""
@@ -119,9 +88,9 @@ OBJECTIVES = {
     "pred_res": Objective(RES, published_res, "unet0", (0,)),
     "pred_noise": Objective(EPS_FLOORED, published_x_0, "unet0", (1,)),
     "pred_res_noise": Objective(RES_EPS, published_res_eps),
-    "pred_x0_noise": Objective(X0_EPS, clip_both),
+    "pred_x0_noise": Objective(X0_EPS, published_x_0_eps),
     "pred_res_add_noise": Objective(RES_SUM, published_res_eps),
-    "pred_x0_add_noise": Objective(X0_SUM, clip_both),
+    "pred_x0_add_noise": Objective(X0_SUM, published_x_0_eps),
 }
 
 
@@ -234,7 +203,7 @@ def recording(golden: Path, file: str, dtype: torch.dtype, float32_tables: bool 
         path = table_path(
             Arrays(golden / f"schedules/{name}.safetensors").below(group.format(length=length, start=begin))
         )
-    objective = objective_of(setting, family, entry["net"].get("num_unet"))
+    objective = objective_of(setting, entry["net"].get("num_unet"))
     x_in = 2 * arrays["x_input"].to(dtype) - 1 if condition else torch.zeros_like(arrays["noise_init"], dtype=dtype)
     inputs = ("x_in", "mask") if "mask" in arrays else ("x_in",) if sees_input(setting) else ()
     method = row(objective, path, inputs, clock_of(objective, family.plane, length))
@@ -267,15 +236,12 @@ def conditions(arrays: Arrays, setting: dict[str, Any], dtype: torch.dtype) -> d
     return {"mask": mask if setting["input_condition_mask"] else 2 * mask - 1}
 
 
-def objective_of(setting: dict[str, Any], family: Family, nets: int | None) -> Objective:
-    """Return the objective: of two nets the test may use one, and converted paths floor the end of ``1 - abar``."""
+def objective_of(setting: dict[str, Any], nets: int | None) -> Objective:
+    """Return the objective: of two nets the test may use one."""
     name, read = setting["objective"], setting.get("test_res_or_noise")
     if nets == 2 and read in ("res", "noise"):
-        objective = replace(OBJECTIVES[f"pred_{read}"], part={"res": "unet0", "noise": "unet1"}[read])
-    else:
-        objective = OBJECTIVES[name]
-    floored = family.path is converted and objective.target is EPS_FLOORED
-    return replace(objective, target=EPS_LAST_FLOORED) if floored else objective
+        return replace(OBJECTIVES[f"pred_{read}"], part={"res": "unet0", "noise": "unet1"}[read])
+    return OBJECTIVES[name]
 
 
 def decoupled(run: Recording, noise: Noise) -> Iterator[tuple[Tensor, Prediction]]:

@@ -8,7 +8,7 @@ T, for linspace if steps = T. Elsewhere it lands beside the node it goes on from
 there each of its steps is one transition between the two indices that it used, and whole runs of these are compared.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -39,15 +39,6 @@ GAINS: dict[float, Gain] = {eta: stochastic(markov, eta**2) for eta in (0.0, 0.5
 W = torch.randn(2, 3, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
 
 Net = Callable[[Tensor, int], Tensor]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Keep to one thread: on tensors of 96 numbers a second one only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def toy(x: Tensor, t: int) -> Tensor:

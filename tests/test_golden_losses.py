@@ -7,15 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from published_rules import (
+    FLOOR,
     OBJECTIVES,
     Arrays,
     clock_of,
     converted,
-    floored_x_0,
     integer,
     largest,
     net_of,
-    one_thread,
     popped,
     row,
     table_path,
@@ -25,10 +24,9 @@ from torch import Tensor
 from rddm.denoiser import NetworkDenoiser
 from rddm.loss import Distance, losses
 from rddm.path import TabulatedPath
-from rddm.prediction import eps_from_res
+from rddm.prediction import eps_from_res, x_0_from_eps
 from rddm.published import rename
 
-_one_thread = one_thread
 P_LOSSES, GRADS, AOSA = (f"losses/{name}.safetensors" for name in ("p_losses", "grads", "aosa"))
 FILES = [P_LOSSES, GRADS, AOSA]
 DISTANCES: dict[str, Distance] = {"l1": F.l1_loss, "l2": F.mse_loss}
@@ -154,7 +152,7 @@ def automatic(case: Case, share: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         key, truth = ("loss_res", res) if share > 0.5 else ("loss_noise", eps)
         loss = case.distance(out, truth)
         return {key: loss}, loss
-    res_of_eps = case.x_in - floored_x_0(out, x_t, case.x_in, node).clamp(-1, 1)
+    res_of_eps = case.x_in - x_0_from_eps(out, x_t, case.x_in, node, FLOOR).clamp(-1, 1)
     res_blend = share * out + (1 - share) * res_of_eps
     eps_blend = share * eps_from_res(out, x_t, case.x_in, node) + (1 - share) * out
     both = {"loss_res": case.distance(res_blend, res), "loss_noise": case.distance(eps_blend, eps)}

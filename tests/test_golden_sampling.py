@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_rules import FAMILIES, FLOOR, Arrays, Recording, largest, net_of, one_thread, recording, row
+from published_rules import FAMILIES, FLOOR, Arrays, Recording, largest, net_of, recording, row
 from published_rules import OBJECTIVES as RULES
 from torch import Tensor
 
@@ -48,7 +48,6 @@ def files(names: tuple[str, ...]) -> list[str]:
 
 
 FILES = [*files(EXP2), *files(OTHERS), CLOSED_FORMS]
-_one_thread = one_thread
 
 
 def check_times(found: Recording) -> None:

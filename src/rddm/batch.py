@@ -52,7 +52,7 @@ def destinations(sources: Sequence[Path], out: Path) -> list[Path]:
         raise UserError(f"{out}: found {len(sources)} photos for one file, expected the name of a folder")
     if len(sources) == 1 and out.suffix and not out.is_dir():
         output_format(out)
-    return [out / source.name for source in sources]
+    return [out / (source.name if source.suffix.lower() in SUFFIXES else f"{source.name}.png") for source in sources]
 
 
 def check_destination(source: Path, target: Path, taken: dict[Path, Path]) -> None:

@@ -33,9 +33,14 @@ def published_res(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: Node)
 
 
 def published_x_0(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
-    """Clip as published for networks that output ``eps`` or ``x_0``: ``x_0``, then the residual; ``eps`` stays."""
+    """Clip as published for networks that output ``eps``: ``x_0``, then the residual that follows; ``eps`` stays."""
     x_0 = prediction.x_0.clamp(-1, 1)
     return Prediction(x_0, (x_in - x_0).clamp(-1, 1), prediction.eps)
+
+
+def published_x_0_eps(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
+    """Clip as published for networks that output ``x_0`` and ``eps``: ``x_0``, and the residual it had before."""
+    return Prediction(prediction.x_0.clamp(-1, 1), prediction.res.clamp(-1, 1), prediction.eps)
 
 
 def published_res_eps(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
@@ -50,4 +55,5 @@ CLIPS: dict[str, Clip] = {
     "published_res": published_res,
     "published_x0": published_x_0,
     "published_res+eps": published_res_eps,
+    "published_x0+eps": published_x_0_eps,
 }

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from rddm.clipping import published_res, published_res_eps, published_x_0
 from rddm.errors import UserError
-from rddm.methods import METHODS, index_clock, plane_clock
+from rddm.methods import METHODS, Clock, abar_clock, bbar_clock, index_clock, plane_clock
 from rddm.model import Model
 from rddm.path import Path as Curve
-from rddm.prediction import EPS_FLOORED, RES, RES_EPS, RES_SUM, X0_EPS, X0_SUM
+from rddm.prediction import EPS_FLOORED, RES, RES_EPS, RES_SUM, X0_EPS, X0_SUM, Target
 from rddm.published import PublishedCheckpoint, read_published
 from rddm.schedules import PowerPath, TablePath
 from rddm.spec import ModelSpec
@@ -73,7 +73,7 @@ def published_spec(
         target=target,
         origin="input" if images > 1 else "zero",
         inputs=((), ("x_in",), ("x_in", "mask"))[images - 1],
-        clock=index_clock if images > 1 else plane_clock,
+        clock=index_clock if images > 1 else published_clock(target),
         clip=clip,
         steps={RES: 2}.get(target, 5),
     )
@@ -85,6 +85,13 @@ def published_spec(
         "trained_at": "images resized to 256x256 in the published settings",
     }
     return ModelSpec(source.stem, config, method, "equalise" if equalise else "none", card)
+
+
+def published_clock(target: Target) -> Clock:
+    """Return what the published generators are shown: the place in the plane, one network its own coordinate."""
+    if target.heads == 2:
+        return plane_clock
+    return bbar_clock if target is EPS_FLOORED else abar_clock
 
 
 def published_path(buffers: dict[str, Tensor]) -> Curve:

@@ -5,9 +5,13 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from rddm.model import network
+from rddm.nn.compact import CompactConfig
+from rddm.nn.unet import UNetConfig
 
 
 class PeakMemory(TorchDispatchMode):
@@ -45,15 +49,14 @@ class PeakMemory(TorchDispatchMode):
             self.alive -= size
 
 
-def call_bytes(net: nn.Module, channels: int, height: int, width: int) -> int:
-    """Return the peak bytes of one network call on (1, channels, height, width), found on shapes alone."""
-    shadow = type(net)
+def call_bytes(config: CompactConfig | UNetConfig, height: int, width: int) -> int:
+    """Return the peak bytes of one call of a network on an image, its input included, found on shapes alone."""
     with torch.device("meta"), torch.inference_mode():
-        copy = shadow(net.config)  # type: ignore[call-arg, arg-type]  # every network is built from its config
-        x, clock = torch.empty(1, channels, height, width), torch.empty(1)
+        copy = network(config)
+        x, clock = torch.empty(1, config.in_channels, height, width), torch.empty(1, config.told)
         with PeakMemory() as counter:
             copy(x, clock)
-    return counter.peak + 4 * channels * height * width
+    return counter.peak + x.numel() * 4
 
 
 def available_bytes(device: torch.device) -> int:

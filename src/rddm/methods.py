@@ -36,7 +36,23 @@ def plane_clock(path: Path, node: Node) -> list[float | Tensor]:
     return [1000 * value.flatten() if isinstance(value, Tensor) else 1000 * value for value in (node.abar, node.bbar)]
 
 
-CLOCKS: dict[str, Clock] = {"index": index_clock, "unit": unit_clock, "plane": plane_clock}
+def abar_clock(path: Path, node: Node) -> list[float | Tensor]:
+    """Show ``1000 abar``."""
+    return plane_clock(path, node)[:1]
+
+
+def bbar_clock(path: Path, node: Node) -> list[float | Tensor]:
+    """Show ``1000 bbar``."""
+    return plane_clock(path, node)[1:]
+
+
+CLOCKS: dict[str, Clock] = {
+    "index": index_clock,
+    "unit": unit_clock,
+    "plane": plane_clock,
+    "abar": abar_clock,
+    "bbar": bbar_clock,
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +88,9 @@ class Method:
     context: tuple[str, ...] = ()
 
     def show(self, node: Node, like: Tensor) -> Tensor:
-        """Return the clock's reading at ``node`` for a batch shaped as ``like``: (B, readings), float32."""
-        readings = [torch.as_tensor(r, dtype=torch.float32, device=like.device) for r in self.clock(self.path, node)]
+        """Return the clock's reading at ``node`` for a batch shaped as ``like``: (B, readings), at least float32."""
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        readings = [torch.as_tensor(r, dtype=dtype, device=like.device) for r in self.clock(self.path, node)]
         return torch.stack([r.expand(like.shape[0]) for r in readings], dim=1)
 
 

@@ -53,17 +53,27 @@ def eps_from_res(res: Tensor, x_t: Tensor, x_in: Tensor, node: Node) -> Tensor:
 
 
 def x_0_from_eps(eps: Tensor, x_t: Tensor, x_in: Tensor, node: Node, floor: float) -> Tensor:
-    """Return ``x_0 = (x_t - abar x_in - bbar eps) / (1 - abar)``, with ``floor`` for the divisor where it is zero.
+    """Return ``x_0 = (x_t - abar x_in - bbar eps) / (1 - abar)``.
+
+    A ``floor`` above zero stands for the divisor where that is zero and, as published, at ``t = 1`` whatever it is.
 
     Raises:
         ZeroDivisionError: at ``abar = 1`` when ``floor`` is 0.
     """
     clean_share = 1 - node.abar
-    if is_zero(clean_share):
-        if floor == 0:
-            raise ZeroDivisionError("target eps: x_0 is not determined at abar = 1; start below t = 1 or set a floor")
-        clean_share = clean_share + floor * (clean_share == 0)
+    if floor > 0:
+        clean_share = floored(clean_share, node.t, floor)
+    elif is_zero(clean_share):
+        raise ZeroDivisionError("target eps: x_0 is not determined at abar = 1; start below t = 1 or set a floor")
     return (x_t - node.abar * x_in - node.bbar * eps) / clean_share
+
+
+def floored(share: Value, t: Value, floor: float) -> Value:
+    """Return ``share`` with ``floor`` where it is zero or ``t`` is 1."""
+    if not isinstance(share, Tensor):
+        return floor if share == 0 or t == 1 else share
+    started = torch.as_tensor(t, device=share.device).view(-1, *(1,) * (share.ndim - 1)) == 1
+    return share.masked_fill((share == 0) | started, floor)
 
 
 def from_x_0(x_0: Tensor, x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:

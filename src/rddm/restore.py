@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OVERLAP = 64
 TILES = (512, 384, 256, 192, 128)
+ATTENDED = 8192  # positions at the bottom of a network with full attention: 724x724 pixels of the published one
 WHOLE_BYTES = 1 << 30  # a photo that takes less than this in one piece is not cut
 
 
@@ -101,18 +102,24 @@ def prepare(
 def tile_bytes(model: Model, height: int, width: int) -> int:
     """Return the expected bytes of sampling one tile: the network's call, and the sampler's own images beside it."""
     pixel = 4 * model.spec.network.out_channels * height * width
-    return call_bytes(model.net, model.spec.network.in_channels, height, width) + 8 * pixel
+    return call_bytes(model.spec.network, height, width) + 8 * pixel
 
 
 def choose_tile(model: Model, height: int, width: int) -> int:
     """Return a side for the tiles that leaves half of the free memory free; the whole photo if that is small."""
     budget = available_bytes(next(model.parameters()).device) // 2
-    if tile_bytes(model, height, width) <= min(budget, WHOLE_BYTES):
+    if tile_bytes(model, height, width) <= min(budget, WHOLE_BYTES) and attends(model, height, width):
         return max(height, width)
-    fitting = [size for size in TILES if tile_bytes(model, size, size) <= budget]
+    fitting = [size for size in TILES if tile_bytes(model, size, size) <= budget and attends(model, size, size)]
     if not fitting:
         raise UserError(f"{model.spec.name}: {budget >> 19} MB are free, too little for a tile of {TILES[-1]} pixels")
     return fitting[0]
+
+
+def attends(model: Model, height: int, width: int) -> bool:
+    """Tell whether the network can attend to a whole tile in reasonable time, quadratic in the pixels at its bottom."""
+    bottom = height * width // model.spec.network.stride**2
+    return not pools(model.net) or bottom <= ATTENDED
 
 
 def expected_bytes(model: Model, height: int, width: int, rows: list[list[Tile]]) -> int:

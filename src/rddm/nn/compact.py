@@ -46,6 +46,11 @@ class CompactConfig:
         """Height and width are padded to a multiple of this."""
         return self.patch * 2 ** (len(self.widths) - 1)
 
+    @property
+    def told(self) -> int:
+        """How many numbers the network is told beside images: one clock, and the context."""
+        return 1 + self.context
+
 
 class PixelNorm(nn.Module):
     """Layer normalisation over the channels of each pixel."""
@@ -120,7 +125,7 @@ class Compact(nn.Module):
             clock: (B,), or (B, 1 + context): the clock's reading, then the context.
         """
         height, width = x.shape[-2:]
-        told = clock.reshape(len(x), -1).to(torch.float32)
+        told = clock.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))
         time = self.time(torch.cat([sinusoids(told[:, 0], WAVES), told[:, 1:]], dim=1).to(x.dtype))
         x = self.enter(F.pixel_unshuffle(pad_to_multiple(x, self.config.stride), self.config.patch))
         skips = []

@@ -60,6 +60,11 @@ class UNetConfig:
         return 1 if self.heads == "one" else 2
 
     @property
+    def told(self) -> int:
+        """How many numbers the network is told beside images: one clock (two networks may be told one each)."""
+        return 1
+
+    @property
     def stride(self) -> int:
         """Height and width are padded to a multiple of this."""
         return 2 ** (len(self.mults) - 1)

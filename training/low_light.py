@@ -1,7 +1,7 @@
 """Train the bundled low-light model on LOL: ``python training/low_light.py --data ../shared/data/lol``.
 
 SM-Res (paper, section 2): one network predicts the residual; bbar_T^2 = 1; two steps. The network sees the state, the
-dark photo and its equalised copy, and is told the whole photo's quantiles. Validation is on blocks of contiguous ids,
+dark photo and its equalised copy, and is told the whole photo's quantiles and thumbnail. Validation is on blocks of contiguous ids,
 because neighbours are near-duplicates; the test split is never opened here. Writes to --out: ``log.jsonl``,
 ``ema.safetensors``, and ``state.pt``, from which a stopped run goes on.
 """
@@ -26,13 +26,13 @@ from rddm.loss import draw_times, losses
 from rddm.methods import METHODS
 from rddm.nn.compact import Compact, CompactConfig
 from rddm.path import gaussian
-from rddm.preprocess import equalise, quantiles
+from rddm.preprocess import equalise, quantiles, thumbnail
 from rddm.sample import sample
 
 SHIFTED = {"515", "570", "649", "700", "701"}  # pairs that do not match by 2 pixels (shared/data/README.md)
 SIDE = 256  # of the stored crops
-NETWORK = CompactConfig(in_channels=9, context=48)
-METHOD = replace(METHODS["rddm-res"], inputs=("x_in", "equalised"), context=("quantiles",))
+NETWORK = CompactConfig(in_channels=9, context=48, thumbnail=32)
+METHOD = replace(METHODS["rddm-res"], inputs=("x_in", "equalised"), context=("quantiles", "thumbnail"))
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Recipe:
         weight_decay: AdamW's.
         ema: decay of the averaged weights.
         start_share: share of the draws at t = T, where the first of two steps is.
-        jitter: standard deviation added to the quantiles, so that they are no fingerprint of a training scene.
+        jitter: standard deviation of what is added to quantiles and thumbnail.
         seed: of weights, crops, times and noise.
         validate_every: updates between validations.
     """
 
-    steps: int = 24_000
+    steps: int = 16_000
     batch: int = 4
     crop: int = 128
     late_from: float = 0.8
@@ -72,17 +72,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops of pairs: three stacks of images, uint8 (N, 3, SIDE, SIDE), and the whole photos' quantiles (N, 48)."""
+    """Crops of pairs: three stacks of images, uint8 (N, 3, SIDE, SIDE), and what is told of the whole photos (N, ...)."""
 
     x_in: Tensor
     equalised: Tensor
     x_0: Tensor
-    quantiles: Tensor
+    told: Tensor
     names: list[str]
 
     def pick(self, positions: list[int]) -> "Crops":
         """Return some of the crops."""
-        stacks = (self.x_in, self.equalised, self.x_0, self.quantiles)
+        stacks = (self.x_in, self.equalised, self.x_0, self.told)
         return Crops(*(stack[positions] for stack in stacks), [self.names[i] for i in positions])
 
 
@@ -102,22 +102,28 @@ def load(folder: Path) -> Crops:
 
     x_in = read("input")
     equalised = [equalise(image, table) for image, table in zip(x_in, tables, strict=True)]
-    told = torch.from_numpy(np.stack([quantiles(table) for table in tables]))
-    return Crops(stack(x_in), stack(equalised), stack(read("target")), told, names)
+    whole = [
+        np.asarray(Image.open(folder / "train_256/input_equalised" / f"{name}.webp").convert("RGB")) for name in names
+    ]
+    same = np.tile(np.arange(256, dtype=np.uint8), (3, 1))  # these are equalised already
+    told = [
+        np.concatenate([quantiles(table), thumbnail(image, same)]) for table, image in zip(tables, whole, strict=True)
+    ]
+    return Crops(stack(x_in), stack(equalised), stack(read("target")), torch.from_numpy(np.stack(told)), names)
 
 
 def split(crops: Crops) -> tuple[Crops, Crops]:
-    """Return training crops and those held out: four blocks of 12 contiguous ids."""
+    """Return training crops and those held out: two blocks of 12 contiguous ids."""
     count = len(crops.names)
-    held = [start + i for start in (count // 8, 3 * count // 8, 5 * count // 8, 7 * count // 8) for i in range(12)]
+    held = [start + i for start in (count // 4, 3 * count // 4) for i in range(12)]
     return crops.pick([i for i in range(count) if i not in set(held)]), crops.pick(held)
 
 
 def draw(crops: Crops, recipe: Recipe, late: bool, generator: torch.Generator) -> list[Tensor]:
-    """Draw a batch: inputs, equalised inputs and targets in [-1, 1], turned and mirrored alike, and quantiles."""
+    """Draw a batch: inputs, equalised inputs and targets in [-1, 1], turned and mirrored alike, and what is told."""
     picked = torch.randint(len(crops.names), (1 if late else recipe.batch,), generator=generator)
     images = torch.stack([augmented(crops, int(i), recipe, late, generator) for i in picked]) / 127.5 - 1
-    told = crops.quantiles[picked]
+    told = crops.told[picked]
     told = told + recipe.jitter * torch.randn(told.shape, generator=generator)
     return [*(part.contiguous(memory_format=torch.channels_last) for part in images.split(3, dim=1)), told]
 
@@ -140,13 +146,18 @@ def augmented(crops: Crops, i: int, recipe: Recipe, late: bool, generator: torch
     return image.flip(2) if mirror else image
 
 
+def named(told: Tensor) -> dict[str, Tensor]:
+    """Return what is told of the whole photos under the names of its parts."""
+    return {"quantiles": told[:, : NETWORK.context], "thumbnail": told[:, NETWORK.context :]}
+
+
 @torch.inference_mode()
 def validate(net: Compact, crops: Crops, device: torch.device) -> float:
     """Return the mean RGB PSNR over whole stored crops, two steps, noise from a fixed seed."""
     scores, noise = [], gaussian(torch.Generator(device).manual_seed(0))
     for i in range(len(crops.names)):
         x_in, equalised = (stack[i : i + 1].to(device) / 127.5 - 1 for stack in (crops.x_in, crops.equalised))
-        conditions = {"equalised": equalised, "quantiles": crops.quantiles[i : i + 1].to(device)}
+        conditions = {"equalised": equalised, **named(crops.told[i : i + 1].to(device))}
         out = sample(NetworkDenoiser(net, METHOD, conditions), x_in, METHOD.path.grid(METHOD.steps), noise=noise)
         out = ((out[0].cpu() + 1) * 127.5).round().clamp(0, 255)
         scores.append(10 * torch.log10(255**2 / F.mse_loss(out, crops.x_0[i].float())))
@@ -210,7 +221,7 @@ class Run:
         late = self.step > self.recipe.late_from * self.recipe.steps
         x_in, equalised, x_0, told = (x.to(self.device) for x in draw(crops, self.recipe, late, self.crops))
         t = draw_times(METHOD.path, len(x_0), self.crops, self.recipe.start_share).to(self.device)
-        denoiser = NetworkDenoiser(self.net, METHOD, {"equalised": equalised, "quantiles": told})
+        denoiser = NetworkDenoiser(self.net, METHOD, {"equalised": equalised, **named(told)})
         (loss,) = losses(denoiser, x_0, x_in, t, gaussian(self.noise), F.l1_loss)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)

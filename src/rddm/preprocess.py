@@ -1,13 +1,15 @@
-"""What a network may know of the whole photograph: its equalised copy, and its quantiles.
+"""What a network may know of the whole photograph: its equalised copy, its quantiles, a thumbnail.
 
 Histogram equalisation replaces each value by its rank in the whole image, channel by channel. As an input of its own it
-tells a network how a pixel relates to the photograph, and the photograph's exposure, through a table of 256 entries:
-made once, applied to any tile, exact for any size. (The paper replaces the low-light input by it; we show both.) The
-same table, read backwards, gives the quantiles of the photograph: a vector that tells its exposure and white balance.
+tells a network how a pixel relates to the photograph, through a table of 256 entries: made once, applied to any tile,
+exact for any size. (The paper replaces the low-light input by it; we show both.) The same table, read backwards, gives
+the quantiles of the photograph, a vector that tells its exposure and white balance. A thumbnail of the equalised
+photograph tells what it shows.
 """
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Pixels = NDArray[np.uint8 | np.uint16]
 
@@ -56,3 +58,12 @@ def quantiles(tables: NDArray[np.uint8], count: int = 16) -> NDArray[np.float32]
     ranks = (np.arange(count) + 0.5) / count * 255
     values = np.stack([np.searchsorted(table, ranks) for table in tables]).clip(0, 255)
     return (np.log2((values + 1) / 256) / 4 + 1).astype(np.float32).ravel()
+
+
+def thumbnail(pixels: Pixels, tables: NDArray[np.uint8], side: int = 32) -> NDArray[np.float32]:
+    """Return the equalised photograph (H, W, 3) averaged to ``side`` by ``side``, channels first, flat, in [-1, 1]."""
+    small = []
+    for c, table in enumerate(tables):  # one channel at a time: a copy of a large photograph is large
+        channel = pixels[..., c] if pixels.dtype == np.uint8 else (pixels[..., c] >> 8).astype(np.uint8)
+        small.append(np.asarray(Image.fromarray(table[channel]).resize((side, side), Image.Resampling.BOX)))
+    return (np.stack(small).astype(np.float32) / 127.5 - 1).ravel()

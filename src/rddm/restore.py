@@ -15,7 +15,7 @@ from rddm.model import Model
 from rddm.nn.pooled import Tape, on_tape, pools
 from rddm.path import Node
 from rddm.photo import Pixels, from_float, to_float
-from rddm.preprocess import equalisation_tables, equalise, quantiles
+from rddm.preprocess import equalisation_tables, equalise, quantiles, thumbnail
 from rddm.sample import sample
 from rddm.solvers import SOLVERS, Ancestral, Solver
 from rddm.tiles import Blend, NoiseField, Tile, TileNoise, plan, strips
@@ -83,7 +83,7 @@ def prepare(
         UserError: if the model cannot restore photos, or a number is out of range.
     """
     method = model.spec.method
-    unknown = {*method.inputs, *method.context} - {"x_in", "equalised", "quantiles"}
+    unknown = {*method.inputs, *method.context} - {"x_in", "equalised", "quantiles", "thumbnail"}
     if method.origin != "input" or unknown:
         needs = f"needs {', '.join(sorted(unknown))}" if unknown else "generates images from noise"
         raise UserError(f"{model.spec.name}: {needs}, expected a model that restores a photo by itself")
@@ -161,9 +161,14 @@ class Source:
         self.device = next(model.parameters()).device
         self.spec = model.spec
         self.pixels = pixels
-        method = model.spec.method
-        needed = model.spec.prepare == "equalise" or "equalised" in method.inputs or "quantiles" in method.context
+        needs = {*model.spec.method.inputs, *model.spec.method.context} & {"equalised", "quantiles", "thumbnail"}
+        needed = model.spec.prepare == "equalise" or needs
         self.tables = equalisation_tables(pixels) if needed and tables is None else tables
+        self.told: dict[str, Tensor] = {}
+        if "quantiles" in needs and self.tables is not None:
+            self.told["quantiles"] = torch.from_numpy(quantiles(self.tables))[None].to(self.device)
+        if "thumbnail" in needs and self.tables is not None:
+            self.told["thumbnail"] = torch.from_numpy(thumbnail(pixels, self.tables))[None].to(self.device)
 
     def crop(self, tile: Tile) -> tuple[Tensor, dict[str, Tensor]]:
         """Return ``x_in`` and the conditions under a tile, (1, 3, height, width) each."""
@@ -172,8 +177,7 @@ class Source:
             return self.tensor(pixels), {}
         equalised = self.tensor(equalise(pixels, self.tables))
         x_in = equalised if self.spec.prepare == "equalise" else self.tensor(pixels)
-        told = torch.from_numpy(quantiles(self.tables))[None].to(self.device)
-        return x_in, {"equalised": equalised, "quantiles": told}
+        return x_in, {"equalised": equalised, **self.told}
 
     def tensor(self, pixels: Pixels) -> Tensor:
         """Return pixels as a batch of one image in [-1, 1]."""

@@ -30,6 +30,7 @@ class CompactConfig:
         patch: side of the patches folded into channels first.
         features: width of the embedded clock.
         context: numbers after the clock's reading that describe the whole photograph.
+        thumbnail: side of a square RGB thumbnail of the photograph whose numbers follow, 0 for none.
     """
 
     in_channels: int = 6
@@ -40,6 +41,7 @@ class CompactConfig:
     patch: int = 2
     features: int = 128
     context: int = 0
+    thumbnail: int = 0
 
     @property
     def stride(self) -> int:
@@ -48,8 +50,8 @@ class CompactConfig:
 
     @property
     def told(self) -> int:
-        """How many numbers the network is told beside images: one clock, and the context."""
-        return 1 + self.context
+        """How many numbers the network is told beside images: one clock, the context, the thumbnail."""
+        return 1 + self.context + 3 * self.thumbnail**2
 
 
 class PixelNorm(nn.Module):
@@ -99,6 +101,16 @@ class Stage(nn.Module):
         return x
 
 
+class Glance(nn.Sequential):
+    """What a thumbnail of the whole photograph tells: three strided convolutions, one more, and their mean."""
+
+    def __init__(self, features: int) -> None:
+        widths, layers = (3, 32, 64, features), []
+        for a, b in zip(widths, widths[1:]):
+            layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), nn.SiLU()]
+        super().__init__(*layers, nn.Conv2d(features, features, 3, padding=1), nn.SiLU(), nn.AdaptiveAvgPool2d(1))
+
+
 class Compact(nn.Module):
     """The network: encoder, decoder with added skips, one 3x3 convolution for all heads."""
 
@@ -106,7 +118,9 @@ class Compact(nn.Module):
         super().__init__()
         self.config = config
         widths, area = config.widths, config.patch**2
-        told = WAVES + config.context
+        seen = config.features if config.thumbnail else 0
+        told = WAVES + config.context + seen
+        self.glance = Glance(seen) if seen else None
         self.time = nn.Sequential(
             nn.Linear(told, config.features), nn.SiLU(), nn.Linear(config.features, config.features)
         )
@@ -122,11 +136,10 @@ class Compact(nn.Module):
 
         Arguments:
             x: images (B, in_channels, H, W) of any size.
-            clock: (B,), or (B, 1 + context): the clock's reading, then the context.
+            clock: (B,), or (B, config.told): the clock's reading, the context, the thumbnail's numbers.
         """
         height, width = x.shape[-2:]
-        told = clock.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))
-        time = self.time(torch.cat([sinusoids(told[:, 0], WAVES), told[:, 1:]], dim=1).to(x.dtype))
+        time = self.time(self.told(clock.reshape(len(x), -1)).to(x.dtype))
         x = self.enter(F.pixel_unshuffle(pad_to_multiple(x, self.config.stride), self.config.patch))
         skips = []
         for stage, down in zip(self.encoder, self.down):
@@ -138,3 +151,14 @@ class Compact(nn.Module):
             x = stage(F.pixel_shuffle(up(x), 2) + skip, time)
         x = F.pixel_shuffle(self.leave(x), self.config.patch)[..., :height, :width]
         return x.chunk(self.config.heads, dim=1)
+
+    def told(self, numbers: Tensor) -> Tensor:
+        """Return what the time's layers read: the clock's waves, the context, and what the thumbnail tells."""
+        numbers = numbers.to(torch.promote_types(self.enter.weight.dtype, torch.float32))
+        end = 1 + self.config.context
+        parts = [sinusoids(numbers[:, 0], WAVES), numbers[:, 1:end]]
+        if self.glance is not None:
+            side = self.config.thumbnail
+            thumbnail = numbers[:, end:].view(-1, 3, side, side).to(self.enter.weight.dtype)
+            parts.append(self.glance(thumbnail).flatten(1).to(numbers.dtype))
+        return torch.cat(parts, dim=1)

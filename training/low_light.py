@@ -1,9 +1,9 @@
 """Train the bundled low-light model on LOL: ``python training/low_light.py --data ../shared/data/lol``.
 
 SM-Res (paper, section 2): one network predicts the residual; bbar_T^2 = 1; two steps. The network sees the state, the
-dark photo and its equalised copy, and is told the whole photo's quantiles and thumbnail. Validation is on blocks of contiguous ids,
-because neighbours are near-duplicates; the test split is never opened here. Writes to --out: ``log.jsonl``,
-``ema.safetensors``, and ``state.pt``, from which a stopped run goes on.
+dark photo and its equalised copy, and is told the whole photo's quantiles and thumbnail. Validation is on blocks of
+contiguous ids, because neighbours are near-duplicates; the test split is not touched by training. Writes to --out:
+``log.jsonl``, ``ema.safetensors``, and ``state.pt``, from which a stopped run goes on.
 """
 
 import argparse
@@ -72,7 +72,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops of pairs: three stacks of images, uint8 (N, 3, SIDE, SIDE), and what is told of the whole photos (N, ...)."""
+    """Crops of pairs, stacks of uint8 (N, 3, SIDE, SIDE), and what is told of the whole photos, (N, numbers)."""
 
     x_in: Tensor
     equalised: Tensor
@@ -94,22 +94,20 @@ def load(folder: Path) -> Crops:
     tables = [archive[f"train/{name}"] for name in names]
 
     def read(kind: str) -> list[np.ndarray]:
-        files = (folder / "train_crop256" / kind / f"{name}.webp" for name in names)
+        files = (folder / kind / f"{name}.webp" for name in names)
         return [np.asarray(Image.open(file).convert("RGB")) for file in files]
 
     def stack(images: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
-    x_in = read("input")
+    x_in = read("train_crop256/input")
     equalised = [equalise(image, table) for image, table in zip(x_in, tables, strict=True)]
-    whole = [
-        np.asarray(Image.open(folder / "train_256/input_equalised" / f"{name}.webp").convert("RGB")) for name in names
-    ]
-    same = np.tile(np.arange(256, dtype=np.uint8), (3, 1))  # these are equalised already
-    told = [
-        np.concatenate([quantiles(table), thumbnail(image, same)]) for table, image in zip(tables, whole, strict=True)
-    ]
-    return Crops(stack(x_in), stack(equalised), stack(read("target")), torch.from_numpy(np.stack(told)), names)
+    same = np.tile(np.arange(256, dtype=np.uint8), (3, 1))  # the whole photos are stored equalised
+    small = [thumbnail(image, same) for image in read("train_256/input_equalised")]
+    told = [np.concatenate([quantiles(table), image]) for table, image in zip(tables, small, strict=True)]
+    return Crops(
+        stack(x_in), stack(equalised), stack(read("train_crop256/target")), torch.from_numpy(np.stack(told)), names
+    )
 
 
 def split(crops: Crops) -> tuple[Crops, Crops]:

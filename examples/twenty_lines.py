@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import rddm
-from rddm.preprocess import equalisation_tables, equalise, quantiles
+from rddm.preprocess import equalisation_tables, equalise, quantiles, thumbnail
 
 model = rddm.load("low-light")
 method = model.spec.method  # a row of the table: path, target, clock, gain
@@ -21,7 +21,11 @@ def tensor(image: np.ndarray) -> torch.Tensor:
 
 
 x_in = tensor(pixels)
-conditions = {"equalised": tensor(equalise(pixels, tables)), "quantiles": torch.from_numpy(quantiles(tables))[None]}
+conditions = {
+    "equalised": tensor(equalise(pixels, tables)),
+    "quantiles": torch.from_numpy(quantiles(tables))[None],
+    "thumbnail": torch.from_numpy(thumbnail(pixels, tables))[None],
+}
 denoiser = rddm.NetworkDenoiser(model.net, method, conditions)
 noise = rddm.gaussian(torch.Generator().manual_seed(0))
 with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The command line: ``rddm restore | methods | models | convert``.
+"""The command line: ``rddm restore | methods | models | convert | evaluate``.
 
 Every mistake of the user's is one line on the error stream and exit code 2. Heavy modules are imported by the command
 that needs them: ``rddm --help`` answers at once.
@@ -25,7 +25,19 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged (published results) or raw")
     convert.add_argument("--objective", default="auto", help="auto, pred_res, pred_noise, pred_res_noise, ...")
     convert.add_argument("--equalise", action="store_true", help="the input was histogram-equalised in training (LOL)")
+    add_evaluate(commands.add_parser("evaluate", help="score a model on pairs of photos by a named protocol"))
     return top
+
+
+def add_evaluate(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``rddm evaluate``."""
+    command.add_argument("--protocol", required=True, choices=["lol-rgb", "lol-256-y"])
+    command.add_argument("--clean", type=Path, required=True, help="folder of targets")
+    command.add_argument("--degraded", type=Path, required=True, help="folder of inputs of the same names")
+    command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository")
+    command.add_argument("--steps", type=int, help="network calls; the model's own number if not given")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--json", type=Path, help="also write the figures of every image here")
 
 
 def add_restore(command: argparse.ArgumentParser) -> None:
@@ -52,7 +64,7 @@ def tile_side(text: str) -> int | None:
     return int(text)
 
 
-def methods() -> int:
+def methods(args: argparse.Namespace) -> int:
     """Print the table of methods."""
     from rddm.report import method_table, show
 
@@ -60,7 +72,7 @@ def methods() -> int:
     return 0
 
 
-def models() -> int:
+def models(args: argparse.Namespace) -> int:
     """Print the bundled models."""
     from rddm.report import model_table, show
 
@@ -85,15 +97,28 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def evaluate(args: argparse.Namespace) -> int:
+    """Score a model and print the means."""
+    from rddm.model import load
+    from rddm.protocols import PROTOCOLS, to_json
+    from rddm.protocols import evaluate as scored
+
+    scores = scored(load(args.model), PROTOCOLS[args.protocol], args.clean, args.degraded, args.steps, args.seed)
+    if args.json:
+        args.json.write_text(to_json(scores) + "\n", encoding="utf-8")
+    mean = scores["mean"]
+    print(f"{args.protocol}: {mean.psnr:.2f} dB, SSIM {mean.ssim:.4f} ({len(scores) - 1} images, {args.model})")
+    return 0
+
+
+COMMANDS = {"restore": restore, "methods": methods, "models": models, "convert": convert, "evaluate": evaluate}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, or 2 for a user's mistake."""
     args = parser().parse_args(argv)
     try:
-        if args.command == "restore":
-            return restore(args)
-        if args.command == "convert":
-            return convert(args)
-        return methods() if args.command == "methods" else models()
+        return COMMANDS[args.command](args)
     except UserError as error:
         print(f"rddm: {error}", file=sys.stderr)
         return 2

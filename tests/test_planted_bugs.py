@@ -17,7 +17,7 @@ BUGS = {
     "sign in the increment": ("transition.py", "x_t - (now.abar - then.abar)", "x_t + (now.abar - then.abar)"),
     "swapped t and s": ("transition.py", "x_0 + then.abar * res + k", "x_0 + now.abar * res + k"),
     "swapped t and s in markov": ("transition.py", "(1 - t.abar) / (1 - s.abar)", "(1 - s.abar) / (1 - t.abar)"),
-    "missing square in the variance": ("transition.py", "root(then.bbar**2 - (k * now.bbar) ** 2)", "root(then.bbar**2 - k * now.bbar)"),
+    "missing square in the variance": ("transition.py", "variance = then.bbar**2 - (k * now.bbar) ** 2", "variance = then.bbar**2 - k * now.bbar"),
     "missing square in the gain": ("transition.py", 'Gain("residual", lambda t, s: (s.bbar / t.bbar) ** 2)', 'Gain("residual", lambda t, s: s.bbar / t.bbar)'),
     "eta scales the noise only": ("transition.py", "root((1 - eta) * then.bbar**2 + eta * (gain(now, then) * now.bbar) ** 2) / now.bbar", "gain(now, then)"),
     "sign in Eq. 16": ("prediction.py", "x_t - x_in + (1 - node.abar) * res", "x_t - x_in - (1 - node.abar) * res"),

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rddm.errors import UserError
 from rddm.model import Model, load
 from rddm.photo import SUFFIXES, Photo, find_photos, output_format, read_photo, side_by_side, write_photo
+from rddm.preprocess import Pixels
 from rddm.restore import Job, prepare, run
 
 
@@ -70,6 +71,11 @@ def check_destination(source: Path, target: Path, taken: dict[Path, Path]) -> No
     taken[place] = source
 
 
+def beside(target: Path) -> Path:
+    """Return where the comparison goes."""
+    return target.with_name(f"{target.stem}_compare{target.suffix}")
+
+
 def restore_files(inputs: Sequence[str], out: Path, model_name: str, device: str, options: Options) -> int:
     """Restore photos and return how many failed, each with one line on the error stream."""
     sources = find_inputs(inputs)
@@ -81,7 +87,8 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str, device: str
         try:
             if missing:
                 raise UserError(missing)
-            check_destination(source, target, taken)
+            for output in (target, beside(target)) if options.compare else (target,):
+                check_destination(source, output, taken)
             restore_file(model, source, target, options)
         except UserError as error:
             failures += 1
@@ -107,27 +114,24 @@ def restore_file(model: Model, source: Path, target: Path, options: Options) -> 
     """Restore one photo, telling first what it will cost.
 
     Raises:
-        UserError: if it cannot be read, restored or written.
+        UserError: if it cannot be read, restored or written, or the memory does not suffice.
     """
-    photo = read_photo(source)
-    height, width = photo.pixels.shape[:2]
-    job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile)
-    print(f"{source}: {describe(job)}", flush=True)
-    make_folder(target.parent)
     try:
-        pixels = run_with_bar(job, photo, source.name)
+        photo = read_photo(source)
+        height, width = photo.pixels.shape[:2]
+        job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile)
+        print(f"{source}: {describe(job)}", flush=True)
+        make_folder(target.parent)
+        pixels = run_with_bar(job, photo.pixels, source.name)
+        notes = write_photo(target, Photo(pixels, photo.alpha, photo.format, photo.metadata))
+        if options.compare:
+            write_photo(beside(target), Photo(side_by_side(photo.pixels, pixels), None, photo.format))
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(
-            error
-        ):  # torch's CPU allocator has no type of its own
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's CPU allocator has no type for it
             raise
-        raise UserError(f"{source}: out of memory, expected {megabytes(job.memory)} free; try --tile 128") from None
-    result = Photo(pixels, photo.alpha, photo.format, photo.metadata)
-    for note in write_photo(target, result):
+        raise UserError(f"{source}: out of memory; try --tile 128") from None
+    for note in notes:
         print(note)
-    if options.compare:
-        beside = target.with_name(f"{target.stem}_compare{target.suffix}")
-        write_photo(beside, Photo(side_by_side(photo.pixels, pixels), None, photo.format))
 
 
 def make_folder(folder: Path) -> None:
@@ -154,10 +158,10 @@ def megabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def run_with_bar(job: Job, photo: Photo, name: str):  # noqa: ANN201  # the type is run's
+def run_with_bar(job: Job, pixels: Pixels, name: str) -> Pixels:
     """Run a job with a progress bar on the error stream, if that is a terminal."""
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("tiles"),
                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=job.tiles)
-        return run(job, photo.pixels, lambda: bar.advance(task))
+        return run(job, pixels, lambda: bar.advance(task))

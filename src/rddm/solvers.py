@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rddm.path import Node, Noise
 from rddm.prediction import Prediction
-from rddm.transition import Anchor, Gain, anchor_x_0, deterministic, transition
+from rddm.transition import Anchor, Gain, added, anchor_x_0, deterministic, transition
 
 Evaluate: TypeAlias = Callable[[Tensor, Node], Prediction]
 
@@ -85,8 +85,8 @@ class Ancestral:
     ) -> tuple[Tensor, None]:
         """Return ``transition(x_t, ...)``; nothing to remember."""
         k = self.gain(now, then)
-        draws = then.bbar > 0 and then.bbar**2 - (k * now.bbar) ** 2 > 1e-12 * then.bbar**2
-        return transition(x_t, prediction, now, then, k, noise(x_t) if draws else 0.0, self.anchor), None
+        z = noise(x_t) if added(now, then, k) > 0 else 0.0
+        return transition(x_t, prediction, now, then, k, z, self.anchor), None
 
 
 def increment(x_t: Tensor, res: Tensor, eps: Tensor, now: Node, then: Node) -> Tensor:

@@ -27,6 +27,7 @@ from rddm.prediction import Prediction
 
 Anchor: TypeAlias = Callable[[Tensor, Prediction, Node, Node, Value], Tensor]
 SLACK = 1e-9  # relative; round-off of an admissible gain may exceed its bound by this much
+ROUND_OFF = 1e-12  # relative; a variance below this is the round-off of none
 
 
 def root(value: Value) -> Value:
@@ -107,6 +108,12 @@ def stochastic(gain: Gain, eta: float) -> Gain:
     return Gain(f"{gain.name}*{eta:g}", rule)
 
 
+def added(now: Node, then: Node, k: Value) -> Value:
+    """Return the standard deviation of the fresh noise of a step, ``sqrt(bbar_s^2 - k^2 bbar_t^2)``."""
+    variance = then.bbar**2 - (k * now.bbar) ** 2
+    return root(variance * (variance > ROUND_OFF * then.bbar**2))
+
+
 def transition(
     x_t: Tensor,
     prediction: Prediction,
@@ -127,4 +134,4 @@ def transition(
         z: standard normal noise shaped as ``x_t``; not needed where the gain is deterministic.
         anchor: how the mean is formed, :func:`anchor_x_0` or :func:`anchor_x_t`.
     """
-    return anchor(x_t, prediction, now, then, k) + root(then.bbar**2 - (k * now.bbar) ** 2) * z
+    return anchor(x_t, prediction, now, then, k) + added(now, then, k) * z

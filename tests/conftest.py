@@ -10,6 +10,7 @@ import torch
 SHARED = Path(os.environ.get("RDDM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
+OWN = Path(__file__).parent / "golden"
 torch.set_num_threads(1)  # the tests' networks are so small that a second thread costs more than it gives
 
 
@@ -31,7 +32,13 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture(scope="session")
-def golden(shared: Path) -> Path:
-    """Arrays recorded by running the authors' code."""
-    return shared / "golden"
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Path:
+    """Arrays recorded by running the authors' code: all of them, or the few of our own that suffice for this test."""
+    if (SHARED / "golden").is_dir():
+        return SHARED / "golden"
+    values = request.node.callspec.params.values() if hasattr(request.node, "callspec") else ()
+    files = [value for value in values if isinstance(value, str) and "/" in value]
+    if not files or not all((OWN / file).exists() for file in files):
+        pytest.skip(f"{SHARED} is absent, and with it the golden arrays of this test")
+    return OWN

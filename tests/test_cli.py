@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,15 @@ def test_out_of_memory_is_one_line(
     monkeypatch.setattr("rddm.batch.run", fail)
     assert restore_files([str(dark)], tmp_path / "out", str(model), "cpu", Options()) == 1
     assert "out of memory" in complaint(capsys)
+
+
+def test_a_solver_that_the_path_does_not_admit(dark: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = restoring_model(CompactConfig(in_channels=3, widths=(8, 16), blocks=(1, 1)))
+    model.spec = replace(model.spec, method=METHODS["cold"])
+    model.save_pretrained(tmp_path / "cold")
+    assert restore(tmp_path / "cold", dark, "-o", tmp_path / "out.png", "--solver", "dpm++") == 2
+    assert "needs noise" in complaint(capsys)
+    assert restore(tmp_path / "cold", dark, "-o", tmp_path / "out.png") == 0
 
 
 @pytest.mark.parametrize("name", METHODS)

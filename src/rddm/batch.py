@@ -15,6 +15,7 @@ from rddm.model import Model, load
 from rddm.photo import SUFFIXES, Photo, find_photos, output_format, read_photo, side_by_side, write_photo
 from rddm.preprocess import Pixels
 from rddm.restore import Job, prepare, run
+from rddm.transition import Inadmissible
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ def restore_file(model: Model, source: Path, target: Path, options: Options) -> 
         notes = write_photo(target, Photo(pixels, photo.alpha, photo.format, photo.metadata))
         if options.compare:
             write_photo(beside(target), Photo(side_by_side(photo.pixels, pixels), None, photo.format))
+    except Inadmissible as error:
+        raise UserError(f"{source}: {error}; expected another --solver or model") from None
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's CPU allocator has no type for it
             raise

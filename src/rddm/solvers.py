@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rddm.path import Node, Noise
 from rddm.prediction import Prediction
-from rddm.transition import Anchor, Gain, added, anchor_x_0, deterministic, transition
+from rddm.transition import Anchor, Gain, Inadmissible, added, anchor_x_0, deterministic, transition
 
 Evaluate: TypeAlias = Callable[[Tensor, Node], Prediction]
 
@@ -174,10 +174,10 @@ def snr(node: Node) -> float:
     """Return ``(1 - abar) / bbar``, the exponential of DPM-Solver's half log-SNR.
 
     Raises:
-        ValueError: on a node without noise.
+        Inadmissible: on a node without noise.
     """
     if node.bbar == 0:
-        raise ValueError(f"DPM-Solver++: needs noise on the path, found bbar = 0 at {node}")
+        raise Inadmissible(f"DPM-Solver++: needs noise on the path, found bbar = 0 at {node}")
     return float((1 - node.abar) / node.bbar)
 
 

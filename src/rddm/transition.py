@@ -30,6 +30,10 @@ SLACK = 1e-9  # relative; round-off of an admissible gain may exceed its bound b
 ROUND_OFF = 1e-12  # relative; a variance below this is the round-off of none
 
 
+class Inadmissible(ValueError):
+    """A gain or a solver was asked for a step that it cannot take on this path."""
+
+
 def root(value: Value) -> Value:
     """Return the square root, zero for the negative round-off of a vanishing variance."""
     return value.clamp_min(0).sqrt() if isinstance(value, Tensor) else max(value, 0.0) ** 0.5
@@ -60,7 +64,7 @@ class Gain:
         name: how configurations and the table call it.
         rule: ``(now, then) -> k``.
 
-    A call raises ValueError at a step where the rule is not admissible: ``k bbar_t > bbar_s``, or a division by zero.
+    A call raises Inadmissible at a step where the rule is not admissible: ``k bbar_t > bbar_s``, or a division by zero.
     """
 
     name: str
@@ -74,9 +78,9 @@ class Gain:
         try:
             k = float(self.rule(now, then))
         except ZeroDivisionError:
-            raise ValueError(f"gain {self.name}: not defined from {now} to {then}; start where bbar > 0") from None
+            raise Inadmissible(f"gain {self.name}: not defined from {now} to {then}; start where bbar > 0") from None
         if not 0 <= k * before <= after * (1 + SLACK):
-            raise ValueError(f"gain {self.name}: keeps more noise than the path has, from {now} to {then}")
+            raise Inadmissible(f"gain {self.name}: keeps more noise than the path has, from {now} to {then}")
         return k
 
 

@@ -20,6 +20,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.base
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/large_photo.py
 
 table: $(VENV)/.base
 	$(BIN)/python examples/readme_tables.py

@@ -23,7 +23,7 @@ def test_readme_holds_the_generated_parts() -> None:
 
 
 def test_twenty_lines_do_what_restore_does(tmp_path: Path) -> None:
-    source = ROOT / "samples" / "low-light" / "input" / "179.png"
+    source = ROOT / "samples" / "low-light" / "input" / "79.png"
     Image.open(source).crop((0, 0, 160, 96)).save(tmp_path / "in.png")
     command = [sys.executable, str(ROOT / "examples" / "twenty_lines.py"), "in.png", "out.png"]
     subprocess.run(command, cwd=tmp_path, check=True)

@@ -24,7 +24,7 @@ from rddm.path import CLEAN, CurvePath, Node, gaussian, nodes_from
 from rddm.prediction import VELOCITY, V
 from rddm.sample import iterate, sample
 from rddm.schedules import ddpm_betas
-from rddm.solvers import Ancestral
+from rddm.solvers import Ancestral, Move
 from rddm.transition import Gain, deterministic, markov, stochastic
 
 diffusers = pytest.importorskip("diffusers")
@@ -95,7 +95,7 @@ def ours(method: Method, net: Net, pairs: Sequence[tuple[Node, Node]], gain: Gai
     ask, origin, states = denoiser(method, net), torch.zeros_like(x), []
     for (now, then), noise in zip(pairs, z, strict=True):
         estimate = ask(x, origin, now)
-        step = Ancestral(gain).step(x, estimate, now, then, lambda x, n: ask(x, origin, n), lambda x: noise, None)  # noqa: B023
+        step = Ancestral(gain).step(Move(x, estimate, now, then, lambda x, n: ask(x, origin, n), lambda x: noise))  # noqa: B023
         x = estimate.x_0 if then == CLEAN else step[0]
         states.append(x)
     return torch.stack(states)

@@ -9,7 +9,7 @@ from gaussian import F64, ORACLE, fine, inner_nodes, origin
 from rddm.methods import METHODS
 from rddm.path import CLEAN, Node, gaussian
 from rddm.sample import noise_first, residual_first, sample, with_jumps
-from rddm.solvers import SOLVERS, Ancestral, DPMSolver2M, Heun, Solver
+from rddm.solvers import SOLVERS, Ancestral, DPMSolver2M, Heun, Move, Solver
 from rddm.transition import anchor_x_t, residual
 
 NOISY = [name for name, row in METHODS.items() if row.path.node(0.5).bbar > 0]
@@ -21,7 +21,8 @@ def walk(solver: Solver, nodes: list[Node], x_t: torch.Tensor, x_in: torch.Tenso
     history = None
     for now, then in zip(nodes, nodes[1:]):
         prediction = ORACLE(x_t, x_in, now)
-        x_t, history = solver.step(x_t, prediction, now, then, lambda x, n: ORACLE(x, x_in, n), gaussian(), history)
+        move = Move(x_t, prediction, now, then, lambda x, n: ORACLE(x, x_in, n), gaussian(), history)
+        x_t, history = solver.step(move)
     return x_t
 
 

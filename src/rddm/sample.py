@@ -13,7 +13,7 @@ from torch import Tensor
 from rddm.denoiser import Denoiser
 from rddm.path import CLEAN, Node, Noise, Path, gaussian
 from rddm.prediction import Prediction
-from rddm.solvers import Ancestral, Solver
+from rddm.solvers import Ancestral, Move, Solver
 from rddm.transition import transition
 
 Trajectory: TypeAlias = Sequence[Node]
@@ -89,9 +89,8 @@ def iterate(
             if then[:2] == CLEAN[:2]:
                 x_t, history = prediction.x_0, None
             else:
-                x_t, history = solver.step(
-                    x_t, prediction, now, then, lambda x, node: denoiser(x, x_in, node), noise, history
-                )
+                move = Move(x_t, prediction, now, then, lambda x, node: denoiser(x, x_in, node), noise, history)
+                x_t, history = solver.step(move)
         yield State(x_t, prediction, then, step, len(trajectory) - 1)
 
 

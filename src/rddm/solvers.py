@@ -33,6 +33,28 @@ class History(NamedTuple):
     then: Node
 
 
+class Move(NamedTuple):
+    """All that a solver may use for one step.
+
+    Arguments:
+        x_t: the state at ``now``.
+        prediction: the estimate at ``x_t``.
+        now: the node left.
+        then: the node reached; never the clean image, where a sampler returns ``x_0`` itself.
+        evaluate: asks the denoiser again, for solvers that need more than one call per step.
+        noise: the source of fresh noise.
+        history: what the last step returned.
+    """
+
+    x_t: Tensor
+    prediction: Prediction
+    now: Node
+    then: Node
+    evaluate: Evaluate
+    noise: Noise
+    history: History | None = None
+
+
 class Solver(Protocol):
     """One step of a sampler."""
 
@@ -41,27 +63,8 @@ class Solver(Protocol):
         """The exponent of the global error on smooth paths."""
         ...
 
-    def step(
-        self,
-        x_t: Tensor,
-        prediction: Prediction,
-        now: Node,
-        then: Node,
-        evaluate: Evaluate,
-        noise: Noise,
-        history: History | None,
-    ) -> tuple[Tensor, History | None]:
-        """Return the state at ``then`` and what the next step should remember.
-
-        Arguments:
-            x_t: the state at ``now``.
-            prediction: the estimate at ``x_t``.
-            now: the node left.
-            then: the node reached; never the clean image, where a sampler returns ``x_0`` itself.
-            evaluate: asks the denoiser again, for solvers that need more than one call per step.
-            noise: the source of fresh noise.
-            history: what the last step returned.
-        """
+    def step(self, move: Move) -> tuple[Tensor, History | None]:
+        """Return the state at ``move.then`` and what the next step should remember."""
         ...
 
 
@@ -73,19 +76,11 @@ class Ancestral:
     anchor: Anchor = anchor_x_0
     order: int = 1
 
-    def step(
-        self,
-        x_t: Tensor,
-        prediction: Prediction,
-        now: Node,
-        then: Node,
-        evaluate: Evaluate,
-        noise: Noise,
-        history: History | None,
-    ) -> tuple[Tensor, None]:
+    def step(self, move: Move) -> tuple[Tensor, None]:
         """Return ``transition(x_t, ...)``; nothing to remember."""
+        x_t, prediction, now, then = move[:4]
         k = self.gain(now, then)
-        z = noise(x_t) if added(now, then, k) > 0 else 0.0
+        z = move.noise(x_t) if added(now, then, k) > 0 else 0.0
         return transition(x_t, prediction, now, then, k, z, self.anchor), None
 
 
@@ -100,17 +95,9 @@ class Euler:
 
     order: int = 1
 
-    def step(
-        self,
-        x_t: Tensor,
-        prediction: Prediction,
-        now: Node,
-        then: Node,
-        evaluate: Evaluate,
-        noise: Noise,
-        history: History | None,
-    ) -> tuple[Tensor, None]:
+    def step(self, move: Move) -> tuple[Tensor, None]:
         """Return the increment with the estimates at ``now``."""
+        x_t, prediction, now, then = move[:4]
         return increment(x_t, prediction.res, prediction.eps, now, then), None
 
 
@@ -120,18 +107,10 @@ class Heun:
 
     order: int = 2
 
-    def step(
-        self,
-        x_t: Tensor,
-        prediction: Prediction,
-        now: Node,
-        then: Node,
-        evaluate: Evaluate,
-        noise: Noise,
-        history: History | None,
-    ) -> tuple[Tensor, None]:
+    def step(self, move: Move) -> tuple[Tensor, None]:
         """Return the corrected increment."""
-        end = evaluate(increment(x_t, prediction.res, prediction.eps, now, then), then)
+        x_t, prediction, now, then = move[:4]
+        end = move.evaluate(increment(x_t, prediction.res, prediction.eps, now, then), then)
         res, eps = (prediction.res + end.res) / 2, (prediction.eps + end.eps) / 2
         return increment(x_t, res, eps, now, then), None
 
@@ -150,20 +129,12 @@ class AB2:
 
     order: int = 2
 
-    def step(
-        self,
-        x_t: Tensor,
-        prediction: Prediction,
-        now: Node,
-        then: Node,
-        evaluate: Evaluate,
-        noise: Noise,
-        history: History | None,
-    ) -> tuple[Tensor, History]:
+    def step(self, move: Move) -> tuple[Tensor, History]:
         """Return the extrapolated increment."""
+        (x_t, prediction, now, then), history = move[:4], move.history
         remembered = History(prediction, now, then)
         if history is None or not same_leg(history, now, then):
-            return Heun().step(x_t, prediction, now, then, evaluate, noise, None)[0], remembered
+            return Heun().step(move)[0], remembered
         w = 0.5 * (now.t - then.t) / (history.now.t - now.t)
         res = prediction.res + w * (prediction.res - history.prediction.res)
         eps = prediction.eps + w * (prediction.eps - history.prediction.eps)
@@ -192,17 +163,9 @@ class DPMSolver2M:
 
     order: int = 2
 
-    def step(
-        self,
-        x_t: Tensor,
-        prediction: Prediction,
-        now: Node,
-        then: Node,
-        evaluate: Evaluate,
-        noise: Noise,
-        history: History | None,
-    ) -> tuple[Tensor, History]:
+    def step(self, move: Move) -> tuple[Tensor, History]:
         """Return the state at ``then``."""
+        (x_t, prediction, now, then), history = move[:4], move.history
         x_in = prediction.x_0 + prediction.res
         ratio = then.bbar / now.bbar if now.bbar else snr(now)
         data = -prediction.res

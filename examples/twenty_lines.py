@@ -11,7 +11,7 @@ from rddm.preprocess import equalisation_tables, equalise, quantiles, thumbnail
 
 model = rddm.load("low-light")
 method = model.spec.method  # a row of the table: path, target, clock, gain
-pixels = np.asarray(Image.open(sys.argv[1]).convert("RGB"))
+pixels = np.array(Image.open(sys.argv[1]).convert("RGB"))
 tables = equalisation_tables(pixels)
 
 

@@ -27,7 +27,7 @@ def test_golden_a_converted_checkpoint_restores_as_recorded(golden: Path, tmp_pa
     x_in = 2 * arrays["x_input"] - 1
     solver = Ancestral(method.gain, method.anchor)
     restored = sample(model.denoiser(), x_in, method.path.grid(5), solver, lambda like: arrays["noise_init"])
-    assert ((restored + 1) / 2 - arrays["restored"]).abs().max() < 5e-5  # measured 2e-7
+    assert ((restored + 1) / 2 - arrays["restored"]).abs().max() < 5e-5  # measured 1.4e-6
     assert method.path == PowerPath() and method.name == "rddm-res" and method.target is METHODS["rddm-res"].target
 
 

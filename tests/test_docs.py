@@ -29,7 +29,7 @@ def test_twenty_lines_do_what_restore_does(tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path, check=True)
     by_hand = np.asarray(Image.open(tmp_path / "out.png")).astype(int)
     restored = np.asarray(rddm.load("low-light").restore(Image.open(tmp_path / "in.png"))).astype(int)
-    assert np.abs(by_hand - restored).mean() < 2  # the solvers and the noise differ: measured
+    assert np.abs(by_hand - restored).mean() < 2  # of 255; the solvers and the noise differ: measured 1.03
 
 
 def test_the_bundled_model_brightens_real_photos() -> None:

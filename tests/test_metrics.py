@@ -21,7 +21,7 @@ def test_golden_psnr_and_ssim_on_luma(golden: Path, file: str) -> None:
     for case in "012":
         a, b = luma(arrays[f"{case}/result"]), luma(arrays[f"{case}/gt"])
         found = np.array([psnr(a, b), ssim(a, b)])
-        assert np.abs(found - arrays[f"{case}/psnr_ssim"]).max() < 1e-9  # measured 3e-14
+        assert np.abs(found - arrays[f"{case}/psnr_ssim"]).max() < 1e-9  # measured 7e-15
 
 
 def test_raw_low_light_has_its_stated_figures(shared: Path) -> None:
@@ -32,7 +32,7 @@ def test_raw_low_light_has_its_stated_figures(shared: Path) -> None:
     ]
     assert len(scores) == 15
     assert np.mean([score.psnr for score in scores]) == pytest.approx(7.7733, abs=5e-5)
-    assert np.mean([score.ssim for score in scores]) == pytest.approx(0.1952, abs=5e-3)
+    assert np.mean([score.ssim for score in scores]) == pytest.approx(0.1952, abs=5e-5)
 
 
 def test_equal_images_are_equal() -> None:

@@ -88,7 +88,9 @@ def test_tiles_agree_with_the_whole_compact_network() -> None:
     model, pixels = restoring_model(CompactConfig(in_channels=9, widths=(16, 24, 32, 32), context=48)), photo(400, 336)
     whole, job = run(prepare(model, 400, 336, tile=0), pixels), prepare(model, 400, 336, tile=192)
     assert job.tiles == 9
-    assert border_difference(run(job, pixels), whole, job.rows) < 0.5  # measured 0.02
+    assert (
+        border_difference(run(job, pixels), whole, job.rows) < 0.5
+    )  # measured 0.44: random weights reach far; the trained model has 0.18
     assert np.abs(whole.astype(int) - pixels).mean() > 3  # the network does something
 
 
@@ -110,7 +112,7 @@ def test_tiles_of_a_network_that_pools_agree_with_one_another() -> None:
         )
 
     taped, alone = disagreement(record(job, source)), disagreement(None)
-    assert taped < alone / 5  # measured .0005 against .02
+    assert taped < alone / 20  # measured .0006 against .106
     assert taped < 2 / 255
 
 

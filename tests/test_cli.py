@@ -249,7 +249,9 @@ def test_a_solver_that_the_path_does_not_admit(dark: Path, tmp_path: Path, capsy
 
 @pytest.mark.parametrize("name", METHODS)
 def test_rows_round_trip_through_json(name: str) -> None:
-    assert method_from_json(json.loads(json.dumps(method_to_json(METHODS[name])))) == METHODS[name]
+    for ordered in (False, True):  # the hub sorts keys
+        text = json.dumps(method_to_json(METHODS[name]), sort_keys=ordered)
+        assert method_from_json(json.loads(text)) == METHODS[name]
 
 
 def test_models_round_trip_and_hold_half_precision(model: Path, tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def published_spec(
     target, clip = OBJECTIVES[objective]
     if target.heads != config.outputs:
         raise UserError(f"{source}: network of {config.outputs} outputs, expected {target.heads} for {objective}")
-    images = config.in_channels // config.out_channels
+    images, rest = divmod(config.in_channels, config.out_channels)
+    if rest or not 1 <= images <= 3:
+        found = f"{config.in_channels} input channels for {config.out_channels} output channels"
+        raise UserError(f"{source}: {found}, expected x_t alone, with x_in, or with x_in and a mask")
     method = replace(
         METHODS["rddm"],
         name=f"rddm-{target.name}",

@@ -1,6 +1,7 @@
 """Memory: how much a network will take, found without running it, and how much there is."""
 
 import weakref
+from functools import lru_cache
 from typing import Any
 
 import psutil
@@ -49,6 +50,7 @@ class PeakMemory(TorchDispatchMode):
             self.alive -= size
 
 
+@lru_cache(maxsize=256)  # the photos of a batch are often of one size
 def call_bytes(config: CompactConfig | UNetConfig, height: int, width: int) -> int:
     """Return the peak bytes of one call of a network on an image, its input included, found on shapes alone."""
     with torch.device("meta"), torch.inference_mode():

@@ -110,10 +110,10 @@ def choose_tile(model: Model, height: int, width: int) -> int:
     budget = available_bytes(next(model.parameters()).device) // 2
     if tile_bytes(model, height, width) <= min(budget, WHOLE_BYTES) and attends(model, height, width):
         return max(height, width)
-    fitting = [size for size in TILES if tile_bytes(model, size, size) <= budget and attends(model, size, size)]
-    if not fitting:
-        raise UserError(f"{model.spec.name}: {budget >> 19} MB are free, too little for a tile of {TILES[-1]} pixels")
-    return fitting[0]
+    for size in TILES:
+        if tile_bytes(model, size, size) <= budget and attends(model, size, size):
+            return size
+    raise UserError(f"{model.spec.name}: {budget >> 19} MB are free, too little for a tile of {TILES[-1]} pixels")
 
 
 def attends(model: Model, height: int, width: int) -> bool:
@@ -194,12 +194,8 @@ def sample_tile(job: Job, x_in: Tensor, conditions: dict[str, Tensor], noise: Ti
 def restore_tile(job: Job, source: Source, tile: Tile, field: NoiseField, tape: Tape | None) -> NDArray[np.float32]:
     """Return the restored tile, float32 (height, width, 3) in [0, 1]."""
     x_in, conditions = source.crop(tile)
-    noise = TileNoise(field, tile)
-    if tape is None:
-        out = sample_tile(job, x_in, conditions, noise)
-    else:
-        with on_tape(job.model.net, tape):
-            out = sample_tile(job, x_in, conditions, noise)
+    with on_tape(job.model.net, tape):
+        out = sample_tile(job, x_in, conditions, TileNoise(field, tile))
     return ((out[0] + 1) / 2).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
 
 

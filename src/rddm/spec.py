@@ -98,10 +98,10 @@ def method_from_json(data: Mapping[str, Any]) -> Method:
     Raises:
         KeyError, TypeError, ValueError: for fields that are missing, unknown or out of range.
     """
-    family, *parameters = data["path"].items()
+    path = dict(data["path"])
     return Method(
         name=data["name"],
-        path=build(PATHS[family[1]], dict(parameters)),
+        path=build(PATHS[path.pop("family")], path),
         target=TARGETS[data["target"]],
         origin=one_of(data["origin"], ("input", "zero")),
         inputs=tuple(data["inputs"]),

@@ -75,9 +75,10 @@ def pools(net: nn.Module) -> bool:
 
 
 @contextmanager
-def on_tape(net: nn.Module, tape: Tape) -> Iterator[None]:
-    """Let the network's layers write to an empty tape, or play a written one from its beginning."""
-    tape.playing, tape.position = bool(tape.summaries), 0
+def on_tape(net: nn.Module, tape: Tape | None) -> Iterator[None]:
+    """Let the network's layers write to an empty tape, or play a written one from its start; None leaves them be."""
+    if tape is not None:
+        tape.playing, tape.position = bool(tape.summaries), 0
     layers = [module for module in net.modules() if isinstance(module, Pooled)]
     for layer in layers:
         layer.tape = tape

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from published_rules import (
-    FLOOR,
     OBJECTIVES,
     Arrays,
     clock_of,
@@ -21,10 +20,11 @@ from published_rules import (
 )
 from torch import Tensor
 
+from rddm.aosa import blended, specified, target_of
 from rddm.denoiser import NetworkDenoiser
-from rddm.loss import Distance, losses
+from rddm.loss import Batch, Distance, losses
 from rddm.path import TabulatedPath
-from rddm.prediction import eps_from_res, x_0_from_eps
+from rddm.prediction import RES
 from rddm.published import rename
 
 P_LOSSES, GRADS, AOSA = (f"losses/{name}.safetensors" for name in ("p_losses", "grads", "aosa"))
@@ -33,6 +33,7 @@ DISTANCES: dict[str, Distance] = {"l1": F.l1_loss, "l2": F.mse_loss}
 DDIM_TABLES = ("exp0_ddim_converted", "ddim_linear/ctor/T1000")
 POWER_TABLES = ("exp0_noddim", "ctor/T1000/cond1_sum1")
 LENGTH = 1000
+BAND = specified(F.l1_loss).band
 
 
 def recorded_tables(golden: Path, file: str, group: str) -> TabulatedPath:
@@ -138,25 +139,15 @@ def test_golden_gradients(golden: Path, file: str) -> None:
 
 
 def automatic(case: Case, share: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the losses and their total of the automatic choice of objective, where ``share`` is its lambda.
-
-    Within 0.01 of a half, the output is read as the residual and as the noise at once, each completed with the other's
-    reading of it; outside, it is one of them. Source: paper, section 4.2; the authors' code clips ``x_0`` meanwhile.
-    """
-    path = case.denoiser.method.path
-    x_t, eps = path.perturb(case.x_0, case.x_in, case.t, popped(case.eps))
-    node = path.at(case.t, case.x_0)
-    (out,) = case.denoiser.outputs(x_t, case.x_in, node)
-    res = case.x_in - case.x_0
-    if abs(share.item() - 0.5) >= 0.01:
-        key, truth = ("loss_res", res) if share > 0.5 else ("loss_noise", eps)
-        loss = case.distance(out, truth)
-        return {key: loss}, loss
-    res_of_eps = case.x_in - x_0_from_eps(out, x_t, case.x_in, node, FLOOR).clamp(-1, 1)
-    res_blend = share * out + (1 - share) * res_of_eps
-    eps_blend = share * eps_from_res(out, x_t, case.x_in, node) + (1 - share) * out
-    both = {"loss_res": case.distance(res_blend, res), "loss_noise": case.distance(eps_blend, eps)}
-    return both, share * both["loss_res"] + (1 - share) * both["loss_noise"]
+    """Return the losses and their total of the automatic choice of objective: the package's; one loss once decided."""
+    batch = Batch(case.x_0, case.x_in, case.t, case.eps, {})
+    if abs(share.item() - 0.5) < BAND:
+        res, noise = blended(case.denoiser, batch, share, case.distance)
+        return {"loss_res": res, "loss_noise": noise}, share * res + (1 - share) * noise
+    target = target_of(case.denoiser.method, share.item())
+    decided = replace(case.denoiser, method=replace(case.denoiser.method, target=target))
+    (loss,) = losses(decided, case.x_0, case.x_in, case.t, popped(case.eps), case.distance)
+    return {"loss_res" if target is RES else "loss_noise": loss}, loss
 
 
 @pytest.mark.parametrize("file", [AOSA])

@@ -1,4 +1,4 @@
-"""The command line: ``rddm restore | methods | models | convert | evaluate``.
+"""The command line: ``rddm restore | train | evaluate | methods | models | convert``.
 
 Every mistake of the user's is one line on the error stream and exit code 2. Heavy modules are imported by the command
 that needs them: ``rddm --help`` answers at once.
@@ -25,18 +25,53 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged (published results) or raw")
     convert.add_argument("--objective", default="auto", help="auto, pred_res, pred_noise, pred_res_noise, ...")
     convert.add_argument("--equalise", action="store_true", help="the input was histogram-equalised in training (LOL)")
+    add_train(commands.add_parser("train", help="train a model on your own photographs"))
     add_evaluate(commands.add_parser("evaluate", help="score a model on pairs of photos by a named protocol"))
     return top
 
 
+def add_train(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``rddm train``: those of a run; everything else is the recipe's."""
+    command.add_argument("--clean", type=Path, help="folder of clean photos, or a list with one path per line")
+    command.add_argument("--degraded", type=Path, help="folder of the same names, or a list of as many lines")
+    command.add_argument("--mask", type=Path, help="folder or list of masks, for recipes that show them")
+    command.add_argument("--degrade", help="degrade the clean photos instead: 'noise(0..50) + jpeg(30..90)'")
+    command.add_argument("--recipe", help="name, module:function, or a recipe.json; 'restore' if not given")
+    command.add_argument("--method", help="a row of rddm methods in place of the recipe's own")
+    command.add_argument("--out", type=Path, default=Path("runs/train"), help="folder of the run")
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="updates; the recipe's own number if not given")
+    length.add_argument("--time", type=duration, help="as many updates as fit into 90s, 10m, 2h")
+    command.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    command.add_argument("--seed", type=int, help="of weights, pieces, times and noise")
+    command.add_argument("--precision", choices=["no", "bf16", "fp16"], help="of the network's passes")
+
+
+def duration(text: str) -> float:
+    """Parse a duration for argparse."""
+    from rddm.journal import seconds_of
+
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_evaluate(command: argparse.ArgumentParser) -> None:
     """Add the options of ``rddm evaluate``."""
-    command.add_argument("--protocol", required=True, choices=["lol-rgb", "lol-256-y"])
+    command.add_argument("--protocol", required=True, help="lol-rgb, lol-256-y, ...; a wrong name lists all")
     command.add_argument("--clean", type=Path, required=True, help="folder of targets")
-    command.add_argument("--degraded", type=Path, required=True, help="folder of inputs of the same names")
+    command.add_argument("--outputs", type=Path, help="folder of anyone's outputs, of the same names as the targets")
+    command.add_argument("--degraded", type=Path, help="folder of photos to restore, of the same names")
+    command.add_argument("--degrade", metavar="TEXT", help='make them from the targets: "noise(25)"')
+    command.add_argument("--mask", type=Path, help="folder of shadow masks of the same names, for istd-256")
     command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository")
+    command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     command.add_argument("--steps", type=int, help="network calls; the model's own number if not given")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--runs", type=int, default=1, help="seeds, from --seed on; the deviation over them is told")
+    command.add_argument("--also", default="", metavar="LIST", help="further metrics: ms-ssim,lpips,fid,kid,is")
+    command.add_argument("--out", type=Path, help="folder of the results; runs/evaluate-PROTOCOL if not given")
     command.add_argument("--json", type=Path, help="also write the figures of every image here")
 
 
@@ -97,21 +132,45 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate(args: argparse.Namespace) -> int:
-    """Score a model and print the means."""
-    from rddm.model import load
-    from rddm.protocols import PROTOCOLS, to_json
-    from rddm.protocols import evaluate as scored
+def train(args: argparse.Namespace) -> int:
+    """Train a model."""
+    from rddm.options import Options
+    from rddm.train import train_command
 
-    scores = scored(load(args.model), PROTOCOLS[args.protocol], args.clean, args.degraded, args.steps, args.seed)
-    if args.json:
-        args.json.write_text(to_json(scores) + "\n", encoding="utf-8")
-    mean = scores["mean"]
-    print(f"{args.protocol}: {mean.psnr:.2f} dB, SSIM {mean.ssim:.4f} ({len(scores) - 1} images, {args.model})")
+    sources = args.clean, args.degraded, args.mask, args.degrade
+    run = args.recipe, args.method, args.out, args.steps, args.time, args.resume
+    train_command(Options(*sources, *run, args.seed, args.precision))
     return 0
 
 
-COMMANDS = {"restore": restore, "methods": methods, "models": models, "convert": convert, "evaluate": evaluate}
+def evaluate(args: argparse.Namespace) -> int:
+    """Score a model or a folder of outputs, print the means and write the results."""
+    from rddm.evaluate import Options, prepared
+    from rddm.evaluate import evaluate as scored
+    from rddm.page import Gallery, headline, short_json, write_file, write_results
+
+    names = ("protocol", "clean", "outputs", "degraded", "degrade", "mask", "model", "device", "steps", "seed", "runs")
+    also = tuple(name.strip() for name in args.also.split(",") if name.strip())
+    gallery = Gallery()
+    report = scored(*prepared(Options(**{name: getattr(args, name) for name in names}, also=also), gallery.look))
+    print(headline(report))
+    out = args.out or Path("runs") / f"evaluate-{args.protocol}"
+    written = write_results(report, gallery, out)
+    if args.json:
+        write_file(args.json, short_json(report).encode())
+    missing = "" if "scores.png" in written else "; no plot: matplotlib is not installed"
+    print(f"{out}: {', '.join(written)}{missing}")
+    return 0
+
+
+COMMANDS = {
+    "restore": restore,
+    "train": train,
+    "methods": methods,
+    "models": models,
+    "convert": convert,
+    "evaluate": evaluate,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

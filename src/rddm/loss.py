@@ -1,15 +1,45 @@
 """The training objective: draw a time, perturb the clean image, compare what the network outputs with its target."""
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rddm.denoiser import NetworkDenoiser, rate_of
-from rddm.path import Noise, Path, TabulatedPath
+from rddm.path import Node, Noise, Path, TabulatedPath
+from rddm.prediction import Outputs
 
 Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+class Batch(NamedTuple):
+    """What one update sees: images in [-1, 1], (B, C, H, W), with everything that was drawn for them.
+
+    Arguments:
+        x_0: clean images.
+        x_in: degraded images, zero for pure generation.
+        t: times in (0, 1], (B,), float64.
+        eps: standard normal noise, shaped as ``x_0``.
+        conditions: what a row's ``inputs`` and ``context`` list beside "x_in".
+    """
+
+    x_0: Tensor
+    x_in: Tensor
+    t: Tensor
+    eps: Tensor
+    conditions: Mapping[str, Tensor]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device, its images channels last: convolutions on CPUs and tensor cores want that."""
+
+        def moved(x: Tensor) -> Tensor:
+            x = x.to(device, non_blocking=True)
+            return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+        conditions = {name: moved(value) for name, value in self.conditions.items()}
+        return Batch(moved(self.x_0), moved(self.x_in), self.t.to(device), moved(self.eps), conditions)
 
 
 def draw_times(path: Path, batch: int, generator: torch.Generator, start_share: float = 0.0) -> Tensor:
@@ -33,8 +63,17 @@ def draw_times(path: Path, batch: int, generator: torch.Generator, start_share: 
     return torch.where(at_start, torch.ones_like(t), t)
 
 
-def losses(denoiser: NetworkDenoiser, x_0: Tensor, x_in: Tensor, t: Tensor, noise: Noise, distance: Distance) -> Tensor:
-    """Return one loss per head, ``E distance(output, target)`` (paper, Eqs. 14 and 15), of shape (heads,).
+class Compared(NamedTuple):
+    """What a network said of a state and what it should have said, one image per head; the state and its node."""
+
+    outputs: Outputs
+    truth: Outputs
+    x_t: Tensor
+    node: Node
+
+
+def compare(denoiser: NetworkDenoiser, x_0: Tensor, x_in: Tensor, t: Tensor, noise: Noise) -> Compared:
+    """Perturb clean images to times ``t``, show the network the states, and put the truth beside its outputs.
 
     Arguments:
         denoiser: the network with its row and, per batch, its conditions.
@@ -42,11 +81,33 @@ def losses(denoiser: NetworkDenoiser, x_0: Tensor, x_in: Tensor, t: Tensor, nois
         x_in: degraded images, zero for pure generation.
         t: times in (0, 1], (B,).
         noise: the source of ``eps``.
-        distance: ``(output, truth) -> scalar``, such as ``torch.nn.functional.l1_loss``.
     """
     path = denoiser.method.path
     x_t, eps = path.perturb(x_0, x_in, t, noise)
     node = path.at(t, x_0)
     truth = denoiser.method.target.encode(x_0, x_in, eps, node, rate_of(denoiser.method, node, x_0))
-    outputs = denoiser.outputs(x_t, x_in, node)
-    return torch.stack([distance(output, target) for output, target in zip(outputs, truth, strict=True)])
+    return Compared(denoiser.outputs(x_t, x_in, node), truth, x_t, node)
+
+
+def distances(compared: Compared, distance: Distance) -> Tensor:
+    """Return one loss per head, ``E distance(output, truth)`` (paper, Eqs. 14 and 15), of shape (heads,)."""
+    pairs = zip(compared.outputs, compared.truth, strict=True)
+    return torch.stack([distance(output, truth) for output, truth in pairs])
+
+
+def losses(denoiser: NetworkDenoiser, x_0: Tensor, x_in: Tensor, t: Tensor, noise: Noise, distance: Distance) -> Tensor:
+    """Return :func:`distances` of :func:`compare`: one loss per head, of shape (heads,)."""
+    return distances(compare(denoiser, x_0, x_in, t, noise), distance)
+
+
+def charbonnier(output: Tensor, truth: Tensor) -> Tensor:
+    """Return ``E sqrt(d^2 + 1e-6)``: L1 with a round bottom (Charbonnier et al., 1994)."""
+    return ((output - truth) ** 2 + 1e-6).sqrt().mean()
+
+
+def frequency(output: Tensor, truth: Tensor) -> Tensor:
+    """Return ``E |F(output) - F(truth)|`` over the frequencies of the orthonormal 2-D Fourier transform."""
+    return torch.fft.rfft2((output - truth).float(), norm="ortho").abs().mean()
+
+
+DISTANCES: dict[str, Distance] = {"l1": F.l1_loss, "l2": F.mse_loss, "charbonnier": charbonnier}

@@ -61,6 +61,20 @@ def call_bytes(config: CompactConfig | UNetConfig, height: int, width: int) -> i
     return counter.peak + x.numel() * 4
 
 
+@lru_cache(maxsize=8)
+def training_bytes(config: CompactConfig | UNetConfig, batch: int, side: int) -> int:
+    """Return the peak bytes of training: weights, average, gradients and two moments, and what a pass keeps.
+
+    Found on shapes alone, for ``batch`` square pieces in float32.
+    """
+    with torch.device("meta"):
+        copy = network(config)
+        x, clock = torch.empty(batch, config.in_channels, side, side), torch.empty(batch, config.told)
+        with PeakMemory() as counter:
+            torch.stack([image.abs().mean() for image in copy(x, clock)]).sum().backward()
+    return counter.peak + x.numel() * 4 + 4 * 4 * sum(weight.numel() for weight in copy.parameters())
+
+
 def available_bytes(device: torch.device) -> int:
     """Return how much memory is free on a device."""
     if device.type == "cuda":

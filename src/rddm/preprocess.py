@@ -7,11 +7,15 @@ the quantiles of the photograph, a vector that tells its exposure and white bala
 photograph tells what it shows.
 """
 
+from collections.abc import Collection
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.uint8 | np.uint16]
+CONDITIONS = {"equalised", "quantiles", "thumbnail"}  # what can be told of any photograph
 
 
 def equalisation_tables(pixels: Pixels) -> NDArray[np.uint8]:
@@ -67,3 +71,37 @@ def thumbnail(pixels: Pixels, tables: NDArray[np.uint8], side: int = 32) -> NDAr
         channel = pixels[..., c] if pixels.dtype == np.uint8 else (pixels[..., c] >> 8).astype(np.uint8)
         small.append(np.asarray(Image.fromarray(table[channel]).resize((side, side), Image.Resampling.BOX)))
     return (np.stack(small).astype(np.float32) / 127.5 - 1).ravel()
+
+
+class Whole(NamedTuple):
+    """What is told of a whole photograph.
+
+    Arguments:
+        tables: the tables that equalise its channels, uint8 (3, 256).
+        thumbnail: from :func:`thumbnail`.
+    """
+
+    tables: NDArray[np.uint8]
+    thumbnail: NDArray[np.float32]
+
+
+def whole_of(pixels: Pixels) -> Whole:
+    """Return what is told of a photograph (H, W, 3)."""
+    tables = equalisation_tables(pixels)
+    return Whole(tables, thumbnail(pixels, tables))
+
+
+def conditions_of(names: Collection[str], pixels: Pixels, whole: Whole) -> dict[str, NDArray]:
+    """Return those of "equalised", "quantiles" and "thumbnail" that are named, for a piece of a photograph.
+
+    Arguments:
+        names: a row's ``inputs`` and ``context``.
+        pixels: the piece, (H, W, 3).
+        whole: what is told of the photograph it belongs to.
+    """
+    makers = {
+        "equalised": lambda: equalise(pixels, whole.tables),
+        "quantiles": lambda: quantiles(whole.tables),
+        "thumbnail": lambda: whole.thumbnail,
+    }
+    return {name: make() for name, make in makers.items() if name in names}

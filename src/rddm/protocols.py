@@ -1,34 +1,27 @@
 """Protocols: what exactly is compared, under a name that every figure carries.
 
-* ``lol-rgb``: the photo restored at its own size; PSNR and SSIM on RGB.
-* ``lol-256-y``: as the paper's evaluation of LOL: input and target resized to 256x256 (bicubic with antialiasing), the
-  output compared with the target on the Y of MATLAB's ``rgb2ycbcr``.
+A published figure is a metric of two images after a resize, a colour conversion, a rounding and a mask, and each of
+these moves it by more than methods differ: the raw inputs of LOL have 7.77 dB by ``lol-rgb`` and 18.78 by
+``lol-rgb-gtmean``. So a protocol is an object: what is done to the photo before it is restored (``photo``), what of
+output and target is compared (``align``), and which figures are computed (``measure``). ``docs/protocols.md`` tells
+them one by one.
 """
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 
+from rddm import matlab
 from rddm.errors import UserError
-from rddm.metrics import Bytes, luma, psnr, ssim
-from rddm.model import Model
-from rddm.photo import find_photos
-from rddm.restore import prepare, run
+from rddm.matlab import Bytes, imresize, luma
+from rddm.metrics import check_shapes, lab_error, psnr, ssim
+from rddm.photo import find_photos, read_photo
 
-Pair: TypeAlias = "tuple[Bytes, Bytes]"
-
-
-@dataclass(frozen=True)
-class Score:
-    """The figures of one image, or their means."""
-
-    psnr: float
-    ssim: float
+Scores: TypeAlias = "dict[str, float]"
 
 
 @dataclass(frozen=True)
@@ -37,23 +30,31 @@ class Protocol:
 
     Arguments:
         name: what figures are called by.
-        resize: what is done to the photo and to its target, RGB (H, W, 3), before the photo is restored.
-        view: what of an image is compared.
+        words: what is computed, in one sentence.
+        photo: what is done to the degraded photo, RGB (H, W, 3) uint8, before it is restored.
+        align: what of output and target is compared, from both as they are on disk; ValueError if they do not fit.
+        measure: the figures of one aligned pair, and of a mask (H, W) of 8 bits where there is one.
+        pooled: figures of all pixels of the set, each the mean of a figure weighted by another.
     """
 
     name: str
-    resize: Callable[[Bytes], Bytes]
-    view: Callable[[Bytes], Bytes]
+    words: str
+    photo: Callable[[Bytes], Bytes]
+    align: Callable[[Bytes, Bytes], tuple[Bytes, Bytes]]
+    measure: Callable[[Bytes, Bytes, Bytes | None], Scores]
+    pooled: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
-    def score(self, output: Bytes, target: Bytes) -> Score:
-        """Return the figures of one restored image against its target."""
-        a, b = self.view(output), self.view(target)
-        return Score(psnr(a, b), ssim(a, b))
+    def score(self, output: Bytes, target: Bytes, mask: Bytes | None = None) -> Scores:
+        """Return the figures of one restored image against its target, "psnr" and "ssim" among them.
 
+        Raises:
+            ValueError: if the images do not fit each other or the protocol.
+        """
+        return self.measure(*self.align(output, target), mask)
 
-def to_256(image: Bytes) -> Bytes:
-    """Return an image resized to 256x256, bicubic with antialiasing."""
-    return np.asarray(Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC))
+    def seen(self, output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
+        """Return what learned metrics see: the aligned output and the target, both as ``photo`` makes them."""
+        return self.photo(self.align(output, target)[0]), self.photo(target)
 
 
 def unchanged(image: Bytes) -> Bytes:
@@ -61,44 +62,168 @@ def unchanged(image: Bytes) -> Bytes:
     return image
 
 
-PROTOCOLS = {
-    "lol-rgb": Protocol("lol-rgb", unchanged, unchanged),
-    "lol-256-y": Protocol("lol-256-y", to_256, luma),
-}
+def pillow_256(image: Bytes) -> Bytes:
+    """Return an image at 256x256 by Pillow's bicubic, as the authors' loader makes what their network sees."""
+    if image.shape[:2] == (256, 256):
+        return image
+    return np.asarray(Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC))
 
 
-def read_pairs(clean: Path, degraded: Path) -> list[tuple[str, Path, Path]]:
-    """Return name, clean and degraded file of the photos that both folders hold, in the order of their names.
+def same_size(output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
+    """Return both as they are; ValueError unless of one size."""
+    check_shapes(output, target)
+    return output, target
+
+
+def at_256(output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
+    """Return the output, and the target resized to it by ``imresize``; ValueError unless the output is 256x256."""
+    if output.shape[:2] != (256, 256):
+        raise ValueError(f"found an output of {output.shape[0]}x{output.shape[1]}, expected 256x256 (height x width)")
+    return output, imresize(target, (256, 256))
+
+
+def either(output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
+    """Return both as they are, of whatever sizes."""
+    return output, target
+
+
+def to_target_mean(output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
+    """Return the output times ``mean(grey target) / mean(grey output)``, clipped and rounded, and the target.
+
+    Grey is ``.299 R + .587 G + .114 B``, not rounded. A black output stays black.
+    """
+    check_shapes(output, target)
+    grey = np.array([0.299, 0.587, 0.114])
+    mean = float((output @ grey).mean())
+    gain = float((target @ grey).mean()) / mean if mean > 0 else 1.0
+    return np.floor((output * gain).clip(0, 255) + 0.5).astype(np.uint8), target
+
+
+def on_rgb(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
+    """Return PSNR over all values of RGB, and the mean of the channels' SSIM of 2004."""
+    return {"psnr": psnr(output, target), "ssim": ssim(output, target)}
+
+
+def on_luma(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
+    """Return PSNR and SSIM of 2004 on the Y of ``rgb2ycbcr``, of 8 bits."""
+    return on_rgb(luma(output), luma(target), mask)
+
+
+def on_volume(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
+    """Return MATLAB's ``psnr`` and ``ssim`` of RGB arrays, the latter that of a volume."""
+    return {"psnr": psnr(output, target), "ssim": matlab.ssim(output, target)}
+
+
+def of_shadows(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
+    """Return the error in Lab, PSNR and SSIM of the whole image, of the shadow and of the rest, all at 256x256.
+
+    PSNR and SSIM are MATLAB's of doubles in [0, 1], resized without rounding, with zeros in both images outside the
+    region and the mean over the whole image all the same. The error in Lab is of images resized in 8 bits, over the
+    pixels of the region. The mask is resized in 8 bits too; what is not zero then is shadow.
+    """
+    size = (256, 256)
+    a, b = (imresize(image / 255.0, size) for image in (output, target))
+    lab_a, lab_b = (imresize(image, size) / 255.0 for image in (output, target))
+    regions = {"": np.ones(size, bool)}
+    if mask is not None:
+        shadow = imresize(mask, size) != 0
+        regions |= {"-shadow": shadow, "-rest": ~shadow}
+    scores = {}
+    for name, region in regions.items():
+        x, y = a * region[..., None], b * region[..., None]
+        scores |= {f"psnr{name}": psnr(x, y, 1), f"ssim{name}": matlab.ssim(x, y, 1)}
+        scores |= {f"lab{name}": lab_error(lab_a, lab_b, region), f"pixels{name}": float(region.sum())}
+    return scores
+
+
+_SHADOW_POOLED = {f"lab{region}-by-pixel": (f"lab{region}", f"pixels{region}") for region in ("", "-shadow", "-rest")}
+_ROWS = (
+    Protocol("lol-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
+    Protocol("lol-rgb-gtmean", "as lol-rgb, output scaled to the target's mean", unchanged, to_target_mean, on_rgb),
+    Protocol("lol-256-y", "256x256, target by imresize; PSNR and SSIM on Y", pillow_256, at_256, on_luma),
+    Protocol("raindrop-256-y", "256x256, target by imresize; PSNR and SSIM on Y", pillow_256, at_256, on_luma),
+    Protocol("gopro-256-rgb", "256x256, target by imresize; MATLAB's psnr and ssim", pillow_256, at_256, on_volume),
+    Protocol("istd-256", "256x256; PSNR, SSIM and Lab, by region", pillow_256, either, of_shadows, _SHADOW_POOLED),
+    Protocol("rain100h-y", "full size; PSNR and SSIM on Y", unchanged, same_size, on_luma),
+    Protocol("denoise-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
+    Protocol("real-noise-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
+)
+PROTOCOLS = {row.name: row for row in _ROWS}
+
+
+def protocol_named(name: str) -> Protocol:
+    """Return a protocol.
 
     Raises:
-        UserError: if a photo has no partner.
+        UserError: if there is none of that name.
     """
-    sides = [{path.stem: path for path in find_photos([str(folder)])} for folder in (clean, degraded)]
-    lonely = sorted(sides[0].keys() ^ sides[1].keys())
-    if lonely:
-        raise UserError(f"{clean}, {degraded}: {lonely[0]} is in one folder only, expected pairs of the same name")
-    return [(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
+    if name not in PROTOCOLS:
+        raise UserError(f"--protocol: found {name!r}, expected one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
-def evaluate(
-    model: Model, protocol: Protocol, clean: Path, degraded: Path, steps: int | None = None, seed: int = 0
-) -> dict[str, Score]:
-    """Return the figures of each pair of two folders, and their means under "mean".
+class Case(NamedTuple):
+    """The files of one image: its name, its target, the degraded photo or the output, and a mask where there is one."""
+
+    name: str
+    target: Path
+    other: Path | None = None
+    mask: Path | None = None
+
+
+def read_pairs(clean: Path, other: Path | None, mask: Path | None = None) -> list[Case]:
+    """Return the images of folders that belong together by their names without suffix, in the order of the names.
+
+    Arguments:
+        clean: folder of targets.
+        other: folder of degraded photos or of outputs; none if None.
+        mask: folder of masks; none if None.
 
     Raises:
-        UserError: if the folders do not pair, or two images differ in size.
+        UserError: if a folder holds no photo or one name twice, or an image has no partner.
     """
-    scores: dict[str, Score] = {}
-    for name, target_file, input_file in read_pairs(clean, degraded):
-        target, photo = (protocol.resize(np.asarray(Image.open(f).convert("RGB"))) for f in (target_file, input_file))
-        if target.shape != photo.shape:
-            raise UserError(f"{input_file}: found {photo.shape[:2]}, expected the {target.shape[:2]} of {target_file}")
-        job = prepare(model, *photo.shape[:2], steps=steps, seed=seed)
-        scores[name] = protocol.score(np.asarray(run(job, photo), np.uint8), target)
-    mean = [float(np.mean([getattr(score, field) for score in scores.values()])) for field in ("psnr", "ssim")]
-    return {**scores, "mean": Score(*mean)}
+    targets = by_name(clean)
+    others, masks = ({} if folder is None else by_name(folder) for folder in (other, mask))
+    for folder, files in ((other, others), (mask, masks)):
+        lonely = sorted(targets.keys() ^ files.keys()) if folder is not None else []
+        if lonely:
+            here = clean if lonely[0] in targets else folder
+            counts = f"{len(targets)} and {len(files)} photos"
+            raise UserError(f"{clean}, {folder}: {lonely[0]} is only in {here}, expected pairs by name ({counts})")
+    return [Case(name, targets[name], others.get(name), masks.get(name)) for name in sorted(targets)]
 
 
-def to_json(scores: dict[str, Score]) -> str:
-    """Return figures as JSON."""
-    return json.dumps({name: asdict(score) for name, score in scores.items()}, indent=2)
+def by_name(folder: Path) -> dict[str, Path]:
+    """Return the photos of a folder by their names without suffix.
+
+    Raises:
+        UserError: if there are none, or two of one name.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, expected a folder of photos")
+    found: dict[str, Path] = {}
+    for path in find_photos([str(folder)]):
+        if path.stem in found:
+            raise UserError(f"{path}: found {found[path.stem].name} beside it, expected one photo of each name")
+        found[path.stem] = path
+    return found
+
+
+def read_rgb(path: Path) -> Bytes:
+    """Return a photo as RGB of 8 bits, upright: 16 bits are rounded, grey is repeated, transparency is left out.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    pixels = read_photo(path).pixels
+    small = pixels if pixels.dtype == np.uint8 else (pixels.astype(np.uint32) + 128) // 257
+    return np.ascontiguousarray(np.broadcast_to(small.astype(np.uint8), (*pixels.shape[:2], 3)))
+
+
+def read_mask(path: Path) -> Bytes:
+    """Return a mask of 8 bits (H, W): the first channel of a photo.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    return read_rgb(path)[..., 0]

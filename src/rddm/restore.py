@@ -1,6 +1,6 @@
 """The main job: pixels in, restored pixels out, whatever their size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from rddm.model import Model
 from rddm.nn.pooled import Tape, on_tape, pools
 from rddm.path import Node
 from rddm.photo import Pixels, from_float, to_float
-from rddm.preprocess import equalisation_tables, equalise, quantiles, thumbnail
+from rddm.preprocess import CONDITIONS, Whole, conditions_of, equalise, whole_of
 from rddm.sample import sample
 from rddm.solvers import SOLVERS, Ancestral, Solver
 from rddm.tiles import Blend, NoiseField, Tile, TileNoise, plan, strips
@@ -67,6 +67,7 @@ def prepare(
     solver: str | None = None,
     seed: int = 0,
     tile: int | None = None,
+    given: Collection[str] = (),
 ) -> Job:
     """Decide how to restore a photo of a given size.
 
@@ -78,12 +79,13 @@ def prepare(
         solver: a name in ``SOLVERS``; the default step of the model's row if None.
         seed: of the noise.
         tile: the side of the tiles, 0 for none, None to choose from the memory that is free.
+        given: conditions that :func:`run` will be handed, such as "mask".
 
     Raises:
         UserError: if the model cannot restore photos, or a number is out of range.
     """
     method = model.spec.method
-    unknown = {*method.inputs, *method.context} - {"x_in", "equalised", "quantiles", "thumbnail"}
+    unknown = {*method.inputs, *method.context} - {"x_in", *CONDITIONS, *given}
     if method.origin != "input" or unknown:
         needs = f"needs {', '.join(sorted(unknown))}" if unknown else "generates images from noise"
         raise UserError(f"{model.spec.name}: {needs}, expected a model that restores a photo by itself")
@@ -129,16 +131,23 @@ def expected_bytes(model: Model, height: int, width: int, rows: list[list[Tile]]
     return resident_bytes() + 6 * height * width + strip + tile_bytes(model, largest.bottom, largest.right)
 
 
-def run(job: Job, pixels: Pixels, progress: Callable[[], None] = lambda: None) -> Pixels:
+def run(
+    job: Job,
+    pixels: Pixels,
+    progress: Callable[[], None] = lambda: None,
+    whole: Whole | None = None,
+    mask: Pixels | None = None,
+) -> Pixels:
     """Return the restored pixels, of the shape and dtype of ``pixels`` (H, W, 1 or 3).
 
     Arguments:
         job: from :func:`prepare`, for a photo of this size.
         pixels: uint8 or uint16.
         progress: called after each tile.
+        whole: what to tell of the photograph if ``pixels`` are a piece of it.
+        mask: (H, W, 1 or 3), for models that want one.
     """
-    colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    source = Source(job.model, colour)
+    source = Source(job.model, in_colour(pixels), None if mask is None else in_colour(mask), whole)
     field = NoiseField(job.seed)
     tape = record(job, source) if job.tiles > 1 and pools(job.model.net) else None
     blend = Blend(job.height, job.width, 3, OVERLAP)
@@ -154,30 +163,38 @@ def run(job: Job, pixels: Pixels, progress: Callable[[], None] = lambda: None) -
     return out
 
 
-class Source:
-    """A photo as its model sees it: crops of the input and of the conditions, in [-1, 1]."""
+def in_colour(pixels: Pixels) -> Pixels:
+    """Return pixels (H, W, 1 or 3) with three channels."""
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
-    def __init__(self, model: Model, pixels: Pixels, tables: NDArray[np.uint8] | None = None) -> None:
+
+class Source:
+    """A photo as its model sees it: crops of the input and of the conditions, in [-1, 1], a mask's in [0, 1]."""
+
+    def __init__(self, model: Model, pixels: Pixels, mask: Pixels | None = None, whole: Whole | None = None) -> None:
         self.device = next(model.parameters()).device
         self.spec = model.spec
-        self.pixels = pixels
-        needs = {*model.spec.method.inputs, *model.spec.method.context} & {"equalised", "quantiles", "thumbnail"}
-        needed = model.spec.prepare == "equalise" or needs
-        self.tables = equalisation_tables(pixels) if needed and tables is None else tables
-        self.told: dict[str, Tensor] = {}
-        if "quantiles" in needs and self.tables is not None:
-            self.told["quantiles"] = torch.from_numpy(quantiles(self.tables))[None].to(self.device)
-        if "thumbnail" in needs and self.tables is not None:
-            self.told["thumbnail"] = torch.from_numpy(thumbnail(pixels, self.tables))[None].to(self.device)
+        self.pixels, self.mask = pixels, mask
+        self.needs = {*model.spec.method.inputs, *model.spec.method.context} & CONDITIONS
+        needed = model.spec.prepare == "equalise" or self.needs
+        self.whole = whole_of(pixels) if needed and whole is None else whole
 
     def crop(self, tile: Tile) -> tuple[Tensor, dict[str, Tensor]]:
         """Return ``x_in`` and the conditions under a tile, (1, 3, height, width) each."""
-        pixels = self.pixels[tile.top : tile.bottom, tile.left : tile.right]
-        if self.tables is None:
-            return self.tensor(pixels), {}
-        equalised = self.tensor(equalise(pixels, self.tables))
-        x_in = equalised if self.spec.prepare == "equalise" else self.tensor(pixels)
-        return x_in, {"equalised": equalised, **self.told}
+        window = slice(tile.top, tile.bottom), slice(tile.left, tile.right)
+        pixels, conditions = self.pixels[window], dict[str, Tensor]()
+        if self.mask is not None:
+            conditions["mask"] = (self.tensor(self.mask[window]) + 1) / 2
+        if self.whole is None:
+            return self.tensor(pixels), conditions
+        for name, value in conditions_of(self.needs, pixels, self.whole).items():
+            image = value.ndim == 3
+            conditions[name] = self.tensor(value) if image else torch.from_numpy(value)[None].to(self.device)
+        return self.tensor(self.prepared(pixels, self.whole)), conditions
+
+    def prepared(self, pixels: Pixels, whole: Whole) -> Pixels:
+        """Return what stands for the photo in the equations."""
+        return equalise(pixels, whole.tables) if self.spec.prepare == "equalise" else pixels
 
     def tensor(self, pixels: Pixels) -> Tensor:
         """Return pixels as a batch of one image in [-1, 1]."""
@@ -202,7 +219,9 @@ def restore_tile(job: Job, source: Source, tile: Tile, field: NoiseField, tape: 
 def record(job: Job, source: Source) -> Tape:
     """Walk the sampler over the whole photo, reduced to a tile's size, and write down what the network pools."""
     largest = job.rows[0][0]
-    small = Source(job.model, reduced(source.pixels, largest.bottom, largest.right), source.tables)
+    shape = largest.bottom, largest.right
+    mask = None if source.mask is None else reduced(source.mask, *shape)
+    small = Source(job.model, reduced(source.pixels, *shape), mask, source.whole)
     whole = Tile(0, 0, *small.pixels.shape[:2])
     tape = Tape()
     with on_tape(job.model.net, tape):

@@ -1,0 +1,149 @@
+"""The data sets of the jobs as photographs, and tiny data of the same layout for ``--smoke``."""
+
+import io
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rddm.errors import UserError
+from rddm.pairs import Photographs, listed, pair_up
+from rddm.photo import read_photo
+from rddm.photos import Files, resized
+from rddm.preprocess import Pixels, Whole
+from rddm.recipe import Recipe
+
+SHIFTED = {"515", "570", "649", "700", "701"}  # pairs of LOL that do not match by 2 pixels (shared/data/README.md)
+
+
+class LolCrops(Files):
+    """LOL's native crops, told of the whole photographs that they were cut from."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        found = pair_up({"clean": folder / "target", "degraded": folder / "input"})
+        kept = [i for i, name in enumerate(found.names) if name not in SHIFTED]
+        files = {kind: [paths[i] for i in kept] for kind, paths in found.files.items()}
+        super().__init__(Photographs([found.names[i] for i in kept], files), recipe)
+        told = np.load(folder / "whole.npz")
+        position = {str(name): i for i, name in enumerate(told["names"])}
+        self.told = [
+            Whole(told["tables"][position[name]], told["thumbnails"][position[name]].astype(np.float32) / 127.5 - 1)
+            for name in self.photographs.names
+        ]
+        self.preload()
+
+    def whole(self, i: int) -> Whole:
+        """Return what is told of the photograph that a crop was cut from."""
+        return self.told[i]
+
+
+def lol_crops(folder: Path, recipe: Recipe) -> LolCrops:
+    """Return LOL's native crops, as ``jobs/pack.py`` laid them out."""
+    return LolCrops(folder, recipe)
+
+
+class Equalised(Files):
+    """Whole photographs that are stored equalised and resized, as the paper trains on them."""
+
+    def read(self, kind: str, path: Path) -> Pixels:
+        """Read one file, which is prepared already."""
+        return resized(read_photo(path).pixels, self.side or 256)
+
+
+def lol_whole(folder: Path, recipe: Recipe) -> Files:
+    """Return LOL's whole photographs at 256x256."""
+    photos = Equalised(pair_up({"clean": folder / "target", "degraded": folder / "input"}), recipe)
+    photos.preload()
+    return photos
+
+
+def clean_folder(folder: Path, recipe: Recipe) -> Files:
+    """Return the photographs of a folder, to be degraded synthetically."""
+    photos = Files(pair_up({"clean": folder}), recipe)
+    photos.preload()
+    return photos
+
+
+class Packed:
+    """Images of one size in one file: JPEG bytes with their offsets and names.
+
+    Raises:
+        UserError: if the file is missing.
+    """
+
+    kinds: Collection[str] = ("clean",)
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise UserError(f"{path}: no such file, expected images packed as jpeg, offsets and names")
+        packed = np.load(path)
+        ends, data = packed["offsets"], packed["jpeg"].tobytes()
+        self.names = packed["names"].tolist()
+        jpegs = (io.BytesIO(data[a:b]) for a, b in zip(ends, ends[1:]))
+        self.images = np.stack([np.asarray(Image.open(jpeg).convert("RGB")) for jpeg in jpegs])
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.images)
+
+    def name(self, i: int) -> str:
+        """Return an image's name."""
+        return str(self.names[i])
+
+    def pixels(self, kind: str, i: int) -> Pixels:
+        """Return an image."""
+        return self.images[i % len(self.images)]
+
+    def whole(self, i: int) -> Whole:
+        """Images drawn from noise have nothing to be told of."""
+        raise NotImplementedError
+
+
+def cats(folder: Path, recipe: Recipe) -> Packed:
+    """Return AFHQ's cats at 64x64."""
+    return Packed(folder / "afhq_cat_64_q95.npz")
+
+
+def picture(seed: int, side: int = 48) -> Image.Image:
+    """Return a smooth random image."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def miniature_folder(folder: Path) -> None:
+    """Write some clean images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(6):
+        picture(i).save(folder / f"{i}.png")
+
+
+def miniature_pairs(folder: Path) -> None:
+    """Write some pairs."""
+    for kind in ("input", "target"):
+        miniature_folder(folder / kind)
+
+
+def miniature_lol(folder: Path) -> None:
+    """Write some pairs with what is told of their wholes."""
+    miniature_pairs(folder)
+    tables = np.tile(np.arange(256, dtype=np.uint8), (6, 3, 1))
+    thumbnails = np.zeros((6, 3 * 32 * 32), np.uint8)
+    np.savez(folder / "whole.npz", names=[str(i) for i in range(6)], tables=tables, thumbnails=thumbnails)
+
+
+def miniature_cats(folder: Path) -> None:
+    """Write some images in one file."""
+    jpegs = []
+    for i in range(6):
+        buffer = io.BytesIO()
+        picture(i, 64).save(buffer, format="JPEG")
+        jpegs.append(buffer.getvalue())
+    offsets = np.cumsum([0, *map(len, jpegs)])
+    data = np.frombuffer(b"".join(jpegs), np.uint8)
+    np.savez(folder / "afhq_cat_64_q95.npz", jpeg=data, offsets=offsets, names=[str(i) for i in range(6)])
+
+
+def photographs_of(folder: Path) -> list[Path]:
+    """Return the files of a folder, for packing."""
+    return listed(folder)

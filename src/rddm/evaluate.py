@@ -1,0 +1,256 @@
+"""Evaluation: a model on pairs of photos, or anyone's outputs against targets, by a named protocol.
+
+A figure alone says little. So every mean comes with the interval in which it would lie, in 95 of 100 cases, had the
+test set been another sample of its like (bootstrap over images), with the spread over seeds where a sampler is
+random, and with what the restoration cost.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rddm import protocols
+from rddm.batch import choose_device
+from rddm.errors import UserError
+from rddm.learned import Extras, extra_metrics
+from rddm.matlab import Bytes
+from rddm.model import DEFAULT, load
+from rddm.protocols import Case, Scores, protocol_named, read_mask, read_pairs, read_rgb
+from rddm.sources import Cost, Outputs, Produced, Restorer, Source, made_degraded, read_degraded
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person asked for; of ``outputs``, ``degraded`` and ``degrade`` one, or the first two, are given.
+
+    Arguments:
+        protocol: its name.
+        clean: folder of targets.
+        outputs: folder of outputs.
+        degraded: folder of degraded photos, for the model or to be shown beside the outputs.
+        degrade: how to make them from the targets.
+        mask: folder of masks.
+        model: a model's name.
+        device: as ``rddm restore`` takes it.
+        steps: network calls; the model's own number if None.
+        seed: of the first run.
+        runs: how many seeds.
+        also: names of further metrics.
+    """
+
+    protocol: str
+    clean: Path
+    outputs: Path | None = None
+    degraded: Path | None = None
+    degrade: str | None = None
+    mask: Path | None = None
+    model: str = DEFAULT
+    device: str = "cpu"
+    steps: int | None = None
+    seed: int = 0
+    runs: int = 1
+    also: Sequence[str] = ()
+
+
+def prepared(options: Options, look: "Look" = lambda *_: None) -> "tuple[Evaluation, list[Case]]":
+    """Return an evaluation ready to run, and its images; what can be refused is refused here.
+
+    Raises:
+        UserError: if an option or a combination of options does not make sense, or something is not there.
+    """
+    protocol = protocol_named(options.protocol)
+    given = [name for name in ("outputs", "degraded", "degrade") if getattr(options, name) is not None]
+    if len(given) != 1 and given != ["outputs", "degraded"]:
+        found = " and ".join(f"--{name}" for name in given) or "none"
+        raise UserError(f"evaluate: found {found} of --outputs, --degraded and --degrade, expected one of them")
+    if options.runs < 1 or (options.runs > 1 and options.outputs is not None):
+        raise UserError(
+            f"--runs: found {options.runs}, expected at least 1, and 1 with --outputs, which are made already"
+        )
+    if options.mask is not None and not protocol.pooled:
+        raise UserError(f"--mask: found one with {protocol.name}, expected none: only istd-256 looks at regions")
+    cases = read_pairs(options.clean, options.outputs or options.degraded, options.mask)
+    extras = extra_metrics(options.also)
+    seeds = range(options.seed, options.seed + options.runs)
+    return Evaluation(source_of(options, protocol), protocol, extras, seeds, look), cases
+
+
+def source_of(options: Options, protocol: protocols.Protocol) -> Source:
+    """Return where the outputs come from; UserError if it cannot be had."""
+    if options.outputs is not None:
+        pairs = [] if options.degraded is None else read_pairs(options.clean, options.degraded)
+        return Outputs(str(options.outputs), {case.name: case.other for case in pairs if case.other is not None})
+    degrade = read_degraded if options.degrade is None else made_degraded(options.degrade, options.seed)
+    label = options.model if options.degrade is None else f"{options.model} on {options.degrade}"
+    return Restorer(load(options.model, choose_device(options.device)), label, protocol, degrade, options.steps)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The figures of one image: of each seed, with its cost, and the size of its target (height, width)."""
+
+    name: str
+    size: tuple[int, int]
+    runs: list[Scores]
+    costs: list[Cost]
+
+    @property
+    def mean(self) -> Scores:
+        """The means over the seeds."""
+        return {key: float(np.mean([scores[key] for scores in self.runs])) for key in self.runs[0]}
+
+
+class Interval(NamedTuple):
+    """A mean over images, the 95 % interval of it, and its standard deviation over seeds; None where not defined."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    over_runs: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
+
+    Arguments:
+        protocol: by which.
+        label: of what.
+        settings: seed, runs, versions and the like.
+        images: one by one.
+        figures: the means, by name.
+        sets: figures that only the whole set has.
+        costs: what is known of the cost.
+    """
+
+    protocol: protocols.Protocol
+    label: str
+    settings: dict[str, str | int | None]
+    images: list[ImageResult]
+    figures: dict[str, Interval]
+    sets: dict[str, float]
+    costs: dict[str, float]
+
+
+Look = Callable[[str, Scores, Produced, Bytes], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is to be evaluated, and how.
+
+    Arguments:
+        source: outputs on disk, or a model.
+        protocol: what is compared.
+        extras: further metrics; those of sets see the outputs of the first seed.
+        seeds: of the runs.
+        look: is shown the name, figures, output and target of each image, of the first seed.
+    """
+
+    source: Source
+    protocol: protocols.Protocol
+    extras: Extras = field(default_factory=lambda: Extras({}, []))
+    seeds: Sequence[int] = (0,)
+    look: Look = lambda *_: None
+
+
+def evaluate(task: Evaluation, cases: Sequence[Case]) -> Report:
+    """Return the figures of the images, with a progress bar on the error stream if that is a terminal.
+
+    Raises:
+        UserError: at the first image that cannot be read, restored or compared.
+    """
+    with progress(task.protocol.name, len(cases) * len(task.seeds)) as done:
+        images = [evaluate_image(task, case, done) for case in cases]
+    try:
+        sets = {key: value for metric in task.extras.sets for key, value in metric.result().items()}
+    except ValueError as error:
+        raise UserError(f"{task.source.label}: {error}") from None
+    figures = summarise(images, task.protocol)
+    settings = {"seed": task.seeds[0], "runs": len(task.seeds), "rddm": version("rddm"), "torch": torch.__version__}
+    costs = {**task.source.facts, **summarise_costs(images)}
+    return Report(task.protocol, task.source.label, settings, images, figures, sets, costs)
+
+
+def evaluate_image(task: Evaluation, case: Case, done: Callable[[], None]) -> ImageResult:
+    """Return the figures of one image; UserError, with the files' names, if there are none."""
+    target, mask = read_rgb(case.target), None if case.mask is None else read_mask(case.mask)
+    runs, costs = [], []
+    try:
+        for seed in task.seeds:
+            produced = task.source(case, target, seed)
+            seen = task.protocol.seen(produced.output, target)
+            scores = task.protocol.score(produced.output, target, mask)
+            runs.append(scores | {name: metric(*seen) for name, metric in task.extras.pairs.items()})
+            costs += [produced.cost] if produced.cost else []
+            if seed == task.seeds[0]:
+                task.look(case.name, runs[0], produced, target)
+                for metric in task.extras.sets:
+                    metric.add(*seen)
+            done()
+    except ValueError as error:
+        files = f"{case.target}" if case.other is None else f"{case.other}, target {case.target}"
+        raise UserError(f"{files}: {error}") from None
+    return ImageResult(case.name, (target.shape[0], target.shape[1]), runs, costs)
+
+
+@contextmanager
+def progress(name: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar with the time left, and hand over what moves it on by one."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda: bar.advance(task)
+
+
+def summarise(images: Sequence[ImageResult], protocol: protocols.Protocol) -> dict[str, Interval]:
+    """Return the mean of each figure over the images and seeds, and the figures pooled over all pixels."""
+    weights = {weight for _, weight in protocol.pooled.values()}
+    names = [name for name in images[0].runs[0] if name not in weights]
+    figures = {name: interval(np.array([[run[name] for run in image.runs] for image in images])) for name in names}
+    for name, (figure, weight) in protocol.pooled.items():
+        if figure in images[0].runs[0]:
+            values, counts = (np.array([image.mean[key] for image in images]) for key in (figure, weight))
+            figures[name] = Interval(float((values * counts).sum() / counts.sum()), None, None, None)
+    return figures
+
+
+def interval(values: np.ndarray, seed: int = 0) -> Interval:
+    """Return mean, percentile bootstrap interval over the rows and standard deviation over the columns.
+
+    Arguments:
+        values: (images, runs). Runs of one image are averaged first: they are no new images.
+        seed: of the resampling.
+    """
+    by_image, by_run = values.mean(1), values.mean(0)
+    spread = float(by_run.std(ddof=1)) if values.shape[1] > 1 and np.isfinite(values).all() else None
+    if len(values) < 2 or not np.isfinite(values).all():  # equal images have an infinite PSNR
+        return Interval(float(by_image.mean()), None, None, spread)
+    random = np.random.default_rng(seed)
+    means = [by_image[random.integers(0, len(by_image), len(by_image))].mean() for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(by_image.mean()), float(low), float(high), spread)
+
+
+def summarise_costs(images: Sequence[ImageResult]) -> dict[str, float]:
+    """Return the medians over images and seeds of what an image took, and the greatest memory."""
+    costs = [cost for image in images for cost in image.costs]
+    if not costs:
+        return {}
+    return {
+        "gmacs-per-image": float(np.median([cost.gmacs for cost in costs])),
+        "seconds-per-image": float(np.median([cost.seconds for cost in costs])),
+        "memory-median": float(np.median([cost.memory for cost in costs])),
+        "memory-greatest": float(max(cost.memory for cost in costs)),
+    }

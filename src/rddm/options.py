@@ -1,0 +1,126 @@
+"""What the user of ``rddm train`` asks for, made into a recipe and sources that fit together, or one clear line."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rddm.errors import UserError
+from rddm.methods import METHODS
+from rddm.recipe import RECIPE, Recipe, difference, named, read_recipe, with_method
+from rddm.recipes import RECIPES
+
+SOURCES = "sources.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks for; see ``rddm train --help``."""
+
+    clean: Path | None = None
+    degraded: Path | None = None
+    mask: Path | None = None
+    degrade: str | None = None
+    recipe: str | None = None
+    method: str | None = None
+    out: Path = Path("runs/train")
+    steps: int | None = None
+    seconds: float | None = None
+    resume: bool = False
+    seed: int | None = None
+    precision: str | None = None
+
+
+def asked(options: Options, base: Recipe) -> Recipe:
+    """Return a recipe with what the options change in it.
+
+    Raises:
+        UserError: for an unknown method, or values that do not fit together.
+    """
+    changes = {"steps": options.steps, "seed": options.seed, "precision": options.precision, "degrade": options.degrade}
+    try:
+        recipe = base
+        if options.method is not None:
+            if options.method not in METHODS:
+                raise ValueError(f"--method {options.method}: no such row, expected one of {', '.join(METHODS)}")
+            recipe = with_method(base, METHODS[options.method])
+        return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def recipe_of(options: Options) -> Recipe:
+    """Return the recipe of a new run, or of the one that is resumed.
+
+    Raises:
+        UserError: if the folder holds a run already, or none, or one of another recipe.
+    """
+    saved = options.out / RECIPE
+    if not options.resume:
+        if saved.exists():
+            raise UserError(f"{options.out}: holds a run already, expected --resume to go on, or another --out")
+        return asked(options, named(options.recipe or "restore", RECIPES))
+    if not saved.exists():
+        raise UserError(f"{options.out}: no {RECIPE}, expected the folder of a run to resume")
+    ours = read_recipe(saved)
+    base = ours if options.recipe is None else named(options.recipe, RECIPES)
+    theirs = asked(options, base)
+    if options.recipe is not None:  # what the folder's run worked out for itself is not asked again
+        free = {"steps": options.steps, "degrade": options.degrade}
+        kept = {name: getattr(ours, name) for name, value in free.items() if value is None}
+        if ours.choose != "no":
+            kept |= {"method": ours.method}
+        theirs = replace(theirs, phases=ours.phases, **kept)
+    if found := difference(theirs, ours):
+        raise UserError(f"{options.out}: resumed with another recipe: {found}")
+    return ours
+
+
+def sources_of(options: Options) -> dict[str, Path]:
+    """Return where the photographs are, by kind; a resumed run knows.
+
+    Raises:
+        UserError: if none are named, or others than the run began with.
+    """
+    given = {"clean": options.clean, "degraded": options.degraded, "mask": options.mask}
+    found = {kind: path.resolve() for kind, path in given.items() if path is not None}
+    saved = options.out / SOURCES
+    if options.resume and saved.exists():
+        before = read_sources(saved)
+        for kind, path in found.items():
+            if path != before.get(kind):
+                raise UserError(f"--{kind} {path}: expected what {saved} says, {before.get(kind)}")
+        return before
+    if "clean" not in found:
+        raise UserError("--clean: not given, expected a folder or a list of clean photographs")
+    return found
+
+
+def read_sources(path: Path) -> dict[str, Path]:
+    """Read a ``sources.json``.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        return {kind: Path(source) for kind, source in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}), expected the folders of a run by kind") from None
+
+
+def check_kinds(recipe: Recipe, sources: Mapping[str, Path]) -> None:
+    """Check that a recipe has what it needs.
+
+    Raises:
+        UserError: if something is missing, or given in vain.
+    """
+    generates = recipe.method.origin == "zero"
+    if not generates and not ("degraded" in sources) ^ bool(recipe.degrade):
+        many = "both" if recipe.degrade else "neither"
+        raise UserError(f"--degraded, --degrade: found {many}, expected one of them for recipe {recipe.name}")
+    if generates and "degraded" in sources:
+        raise UserError(f"--degraded: {recipe.name} generates from noise, expected --clean alone")
+    if "mask" in recipe.method.inputs and "mask" not in sources and not recipe.degrade:
+        raise UserError(f"--mask: not given, expected masks for recipe {recipe.name}")
+    if "mask" in sources and "mask" not in recipe.method.inputs:
+        raise UserError(f"--mask: recipe {recipe.name} shows no mask to its network, expected one that does")

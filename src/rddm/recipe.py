@@ -1,0 +1,263 @@
+"""What a training run is: one frozen :class:`Recipe`, saved as ``recipe.json`` beside the weights.
+
+Nothing that moves a weight lies outside it, save the photographs: a recipe, the same photographs and the same device
+give the same weights to the bit.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rddm.aosa import RULES
+from rddm.errors import UserError
+from rddm.methods import Method
+from rddm.nn.compact import CompactConfig
+from rddm.nn.unet import UNetConfig
+from rddm.spec import NETWORKS, Prepare, build, method_from_json, method_to_json, name_of
+
+RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run with pieces of one size.
+
+    Arguments:
+        share: of the updates.
+        crop: side of the square pieces in pixels.
+        batch: pieces per update, over all processes.
+    """
+
+    share: float
+    crop: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Average:
+    """The averaged weights: ``ema <- d ema + (1 - d) net`` with ``d = min(decay, 1 - (1 + e)^(-2/3))``.
+
+    ``e`` counts the updates since ``after``, until when the average is a copy: the early weights are forgotten.
+
+    Arguments:
+        decay: the limit of ``d``.
+        every: updates between two steps of the average.
+        after: updates before it starts.
+    """
+
+    decay: float = 0.999
+    every: int = 1
+    after: int = 0
+
+    def decay_at(self, update: int) -> float | None:
+        """Return ``d`` at an update (from 1), None where the average takes no step."""
+        if update % self.every:
+            return None
+        return 0.0 if update <= self.after else min(self.decay, 1 - (update - self.after) ** (-2 / 3))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run, in full.
+
+    Arguments:
+        name: how it is called.
+        method: the row of the table that is trained, with the conditions that the network sees.
+        network: the shape of the network.
+        expected: the score it reaches or is published with, by protocol and data.
+        prepare: what is done to the degraded photograph before it is ``x_in``.
+        fit: pieces cut from the photographs, or the whole photograph resized to the piece's size (bicubic).
+        pairing: photographs belong together by name, or are drawn at random (unpaired translation).
+        degrade: synthetic degradation where no degraded photographs are given, see ``rddm.degradations``.
+        augment: a name in ``rddm.draws.AUGMENT``.
+        shrink: share of the pieces that are cut larger and scaled down.
+        jitter: standard deviation of what is added to the numbers told of the whole photograph.
+        start_share: share of the draws at ``t = 1``, see ``rddm.loss.draw_times``.
+        choose: "no", or a name in ``rddm.aosa.RULES``, by which residual or noise is chosen as the target first.
+        phases: the parts of the run, shares adding up to one.
+        steps: updates.
+        accumulate: passes per update, each over a part of its batch.
+        optimiser: a name in ``rddm.optimise.OPTIMISERS``.
+        lr: its peak learning rate.
+        betas: its momenta.
+        weight_decay: its decay.
+        warmup: updates of linear warm-up.
+        schedule: what follows the warm-up: cosine to zero, or constant.
+        clip: the largest norm of the gradient.
+        average: the averaged weights.
+        loss: a name in ``rddm.loss.DISTANCES``.
+        head_weights: weights of the losses of the heads (the paper's lambdas), one for all heads where they are equal.
+        frequency: weight of the same images' distance in the frequency domain.
+        perceptual: weight of LPIPS between ``x_0^`` and ``x_0``; needs its weight file.
+        metric: what chooses the weights that are kept: a name in ``rddm.metrics.METRICS``, or "loss".
+        validate_every: updates between validations.
+        precision: of the network's passes.
+        compile: whether the network is compiled (``torch.compile``); the result does not depend on it.
+        seed: of weights, pieces, times and noise.
+    """
+
+    name: str
+    method: Method
+    network: CompactConfig | UNetConfig
+    expected: str
+    prepare: Prepare = "none"
+    fit: Literal["crop", "resize"] = "crop"
+    pairing: Literal["name", "random"] = "name"
+    degrade: str = ""
+    augment: str = "dihedral"
+    shrink: float = 0.0
+    jitter: float = 0.0
+    start_share: float = 0.5
+    choose: str = "no"
+    phases: tuple[Phase, ...] = (Phase(1.0, 128, 4),)
+    steps: int = 16_000
+    accumulate: int = 1
+    optimiser: str = "adamw"
+    lr: float = 8e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 1e-4
+    warmup: int = 500
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: float = 1.0
+    average: Average = Average()
+    loss: str = "l1"
+    head_weights: tuple[float, ...] = (1.0,)
+    frequency: float = 0.0
+    perceptual: float = 0.0
+    metric: str = "psnr-rgb"
+    validate_every: int = 1000
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without photographs.
+
+        Raises:
+            ValueError: naming the field, what was found and what is expected.
+        """
+        if abs(sum(phase.share for phase in self.phases) - 1) > 1e-9:
+            raise ValueError(f"phases: shares add up to {sum(p.share for p in self.phases)}, expected 1")
+        for phase in self.phases:
+            if phase.batch % self.accumulate or phase.crop < 16:
+                raise ValueError(
+                    f"phases: {phase}, expected at least 16 pixels, a multiple of {self.accumulate} pieces"
+                )
+        if self.steps < 1 or self.validate_every < 1:
+            raise ValueError(f"steps, validate_every: {self.steps}, {self.validate_every}, expected at least 1")
+        if self.method.origin == "zero" and self.metric != "loss":
+            raise ValueError(f"metric: found {self.metric!r}, expected 'loss' for a method that generates from noise")
+        if self.choose not in ("no", *RULES) or (self.choose != "no" and self.method.target.heads > 1):
+            found = f"{self.choose!r} for target {self.method.target.name}"
+            raise ValueError(f"choose: found {found}, expected no, or one of {', '.join(RULES)} for one head")
+        shown = fitted(self.network, self.method)
+        if shown != self.network:
+            raise ValueError(f"network: {self.network} does not fit the method, expected {shown}")
+
+    def updates(self) -> list[tuple[Phase, int]]:
+        """Return the phases and the number of updates in each, together ``steps``."""
+        ends = [round(self.steps * sum(p.share for p in self.phases[: i + 1])) for i in range(len(self.phases))]
+        return [(phase, end - start) for phase, start, end in zip(self.phases, [0, *ends], ends)]
+
+
+def fitted(network: CompactConfig | UNetConfig, method: Method) -> CompactConfig | UNetConfig:
+    """Return a network's shape with the channels and heads that a row of the table needs."""
+    channels, heads = 3 * (1 + len(method.inputs)), method.target.heads
+    if isinstance(network, CompactConfig):
+        context = 48 if "quantiles" in method.context else 0
+        side = (network.thumbnail or 32) if "thumbnail" in method.context else 0
+        return replace(network, in_channels=channels, heads=heads, context=context, thumbnail=side)
+    kind = "one" if heads == 1 else "two_heads" if network.heads == "one" else network.heads
+    return replace(network, in_channels=channels, heads=kind)
+
+
+def with_method(recipe: Recipe, row: Method) -> Recipe:
+    """Return the recipe with another row of the table, seeing and told what the recipe's own row is."""
+    extra = tuple(name for name in recipe.method.inputs if name != "x_in" and row.origin == "input")
+    context = recipe.method.context if row.origin == "input" else ()
+    method = replace(row, inputs=(*row.inputs, *extra), context=context)
+    metric = "loss" if row.origin == "zero" else recipe.metric
+    weights = recipe.head_weights if len(recipe.head_weights) == row.target.heads else (1.0,)
+    network = fitted(recipe.network, method)
+    return replace(recipe, method=method, network=network, metric=metric, head_weights=weights, choose="no")
+
+
+def to_json(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain JSON values."""
+    network = {"architecture": name_of(NETWORKS, type(recipe.network)), **asdict(recipe.network)}
+    values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+    values |= {"method": method_to_json(recipe.method), "network": network, "average": asdict(recipe.average)}
+    values["phases"] = [asdict(phase) for phase in recipe.phases]
+    return json.loads(json.dumps(values))
+
+
+def from_json(data: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that :func:`to_json` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: for fields that are missing, unknown or out of range.
+    """
+    values, network = dict(data), dict(data["network"])
+    shape = build(NETWORKS[network.pop("architecture")], network)
+    values |= {"method": method_from_json(data["method"]), "network": shape, "average": Average(**data["average"])}
+    values["phases"] = [Phase(**phase) for phase in data["phases"]]
+    return build(Recipe, values)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a ``recipe.json``.
+
+    Raises:
+        UserError: if it is missing, no JSON, or not a recipe.
+    """
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}), expected the recipe of a run") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: {error}, expected a recipe as this version writes it") from None
+
+
+def difference(ours: Recipe, theirs: Recipe) -> str | None:
+    """Return the first field in which two recipes differ, with both values, or None."""
+    a, b = to_json(ours), to_json(theirs)
+    return next((f"{key}: found {a[key]}, expected {b[key]}" for key in a if a[key] != b[key]), None)
+
+
+def named(text: str, recipes: Mapping[str, Callable[[], Recipe]]) -> Recipe:
+    """Return a recipe by name, by ``module:function``, or from a ``recipe.json``.
+
+    Raises:
+        UserError: if there is none, or what is there is no recipe.
+    """
+    if text in recipes:
+        return recipes[text]()
+    if text.endswith(".json"):
+        return read_recipe(Path(text))
+    module, _, function = text.partition(":")
+    if not function:
+        raise UserError(f"--recipe {text}: no such recipe, expected module:function or one of {', '.join(recipes)}")
+    return imported(text, module, function)
+
+
+def imported(text: str, module: str, function: str) -> Recipe:
+    """Return what a function of a module, found from the working directory too, returns.
+
+    Raises:
+        UserError: if it cannot be imported, or returns no recipe.
+    """
+    import importlib
+    import sys
+
+    try:
+        sys.path.insert(0, "")
+        recipe = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"--recipe {text}: {error}, expected module:function that returns a Recipe") from None
+    finally:
+        sys.path.remove("")
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"--recipe {text}: found {type(recipe).__name__}, expected a function that returns a Recipe")
+    return recipe

@@ -1,0 +1,157 @@
+"""Validation: held-out photographs restored as a user would restore them, and the pictures to look at."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from rddm.denoiser import NetworkDenoiser
+from rddm.draws import Draws, Pieces, centre, collate
+from rddm.errors import UserError
+from rddm.loss import losses
+from rddm.metrics import METRICS, Bytes
+from rddm.model import Model, write_aside
+from rddm.optimise import distance_of
+from rddm.path import gaussian
+from rddm.photo import from_float, to_float
+from rddm.preprocess import Pixels
+from rddm.recipe import Recipe
+from rddm.restore import prepare, run
+from rddm.sample import sample
+from rddm.solvers import Ancestral
+from rddm.spec import ModelSpec
+
+SHOWN = 6  # photographs in the grid of pictures
+GENERATED = 16
+
+
+@contextmanager
+def as_model(net: nn.Module, recipe: Recipe) -> Iterator[Model]:
+    """Lend a network to a model of the recipe that takes photographs as the draws prepare them."""
+    with torch.device("meta"):
+        model = Model(ModelSpec(recipe.name, recipe.network, recipe.method))
+    model.net = net
+    was_training = net.training
+    yield model.eval()
+    net.train(was_training)
+
+
+def restored(model: Model, draws: Draws, i: int) -> tuple[Pieces, Pixels]:
+    """Return held-out photograph ``i``, the middle of it, with its restoration: same noise in every validation."""
+    pieces = centre(draws, i)
+    pixels, mask = pieces["degraded"], pieces.get("mask")
+    job = prepare(model, *pixels.shape[:2], given=() if mask is None else ("mask",))
+    whole = draws.photos.whole(draws.chosen[i]) if draws.degrade is None and model.spec.method.context else None
+    return pieces, run(job, pixels, whole=whole, mask=mask)
+
+
+def score(net: nn.Module, draws: Draws) -> float:
+    """Return the recipe's metric over the held-out photographs: the larger the better, a loss with its sign turned."""
+    if draws.recipe.metric == "loss":
+        return -held_out_loss(net, draws)
+    metric = METRICS[draws.recipe.metric]
+    with as_model(net, draws.recipe) as model:
+        pictures = (restored(model, draws, i) for i in range(len(draws.chosen)))
+        return float(np.mean([metric(bytes_of(out), bytes_of(pieces["clean"])) for pieces, out in pictures]))
+
+
+def figures(net: nn.Module, draws: Draws) -> dict[str, dict[str, float]]:
+    """Return every metric of the inputs and of the outputs over the held-out photographs, or the loss.
+
+    Metrics that need larger photographs than these are left out.
+    """
+    if draws.recipe.metric == "loss":
+        return {"loss": {"output": held_out_loss(net, draws)}}
+    with as_model(net, draws.recipe) as model:
+        found = [restored(model, draws, i) for i in range(len(draws.chosen))]
+    triples = [tuple(map(bytes_of, (p["degraded"], out, p["clean"]))) for p, out in found]
+    table = {}
+    for name, metric in METRICS.items():
+        with suppress(ValueError):  # a multi-scale window that does not fit
+            pairs = [(metric(degraded, clean), metric(out, clean)) for degraded, out, clean in triples]
+            table[name] = dict(zip(("input", "output"), np.mean(pairs, axis=0).tolist(), strict=True))
+    return table
+
+
+def score_of_inputs(draws: Draws) -> float | None:
+    """Return the metric of the inputs themselves, None where they are no estimate of anything."""
+    if draws.recipe.metric == "loss":
+        return None
+    metric, pictures = METRICS[draws.recipe.metric], (centre(draws, i) for i in range(len(draws.chosen)))
+    return float(np.mean([metric(bytes_of(p["degraded"]), bytes_of(p["clean"])) for p in pictures]))
+
+
+def bytes_of(pixels: Pixels) -> Bytes:
+    """Return pixels in 8 bits."""
+    return (pixels if pixels.dtype == np.uint8 else from_float(to_float(pixels), np.uint8)).astype(np.uint8, copy=False)
+
+
+@torch.no_grad()
+def held_out_loss(net: nn.Module, draws: Draws) -> float:
+    """Return the training loss on four fixed draws of every held-out photograph, summed over the heads."""
+    recipe, device = draws.recipe, next(net.parameters()).device
+    total, crop, count = 0.0, recipe.phases[-1].crop, 4 * len(draws.chosen)
+    for first in range(0, count, 16):
+        keys = range(first, min(first + 16, count))
+        drawn = collate([draws[i, crop] for i in keys])
+        if isinstance(drawn, UserError):
+            raise drawn
+        batch = drawn.to(device)
+        denoiser = NetworkDenoiser(net, recipe.method, batch.conditions)
+        found = losses(denoiser, batch.x_0, batch.x_in, batch.t, lambda _, eps=batch.eps: eps, distance_of(recipe))
+        total += float(found.sum()) * len(keys)
+    return total / count
+
+
+def write_grid(path: Path, net: nn.Module, draws: Draws) -> None:
+    """Write a picture: per held-out photograph input, output and target; or images drawn from noise."""
+    if draws.recipe.method.origin == "zero":
+        rows = tiled(generated(net, draws.recipe))
+    else:
+        with as_model(net, draws.recipe) as model:
+            found = [restored(model, draws, i) for i in spread(len(draws.chosen), SHOWN)]
+        rows = [[*map(bytes_of, (pieces["degraded"], out, pieces["clean"]))] for pieces, out in found]
+    image = Image.fromarray(stacked(rows))
+    write_aside(path, lambda part: image.save(part, format="PNG"))
+
+
+def generated(net: nn.Module, recipe: Recipe) -> list[Bytes]:
+    """Return images drawn from noise with the method's own step and number of steps."""
+    method, side = recipe.method, recipe.phases[-1].crop
+    device = next(net.parameters()).device
+    zeros = torch.zeros(GENERATED, 3, side, side, device=device)
+    with as_model(net, recipe) as model, torch.inference_mode():
+        noise = gaussian(torch.Generator(device).manual_seed(recipe.seed))
+        solver = Ancestral(method.gain, method.anchor)
+        images: Tensor = sample(model.denoiser(), zeros, method.path.grid(method.steps), solver, noise)
+    return [bytes_of(from_float(image.permute(1, 2, 0).cpu().numpy() / 2 + 0.5, np.uint8)) for image in images]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return at most ``most`` positions of ``count``, evenly spread: rule, not choice, picks what is shown."""
+    return sorted({round(i * (count - 1) / max(1, min(most, count) - 1)) for i in range(min(most, count))})
+
+
+def tiled(images: list[Bytes], columns: int = 4) -> list[list[Bytes]]:
+    """Return images in rows."""
+    return [images[i : i + columns] for i in range(0, len(images), columns)]
+
+
+def stacked(rows: list[list[Bytes]], gap: int = 4) -> Bytes:
+    """Return rows of images as one on white, each image in a cell of its own."""
+    height, width = (max(image.shape[axis] for row in rows for image in row) for axis in (0, 1))
+    canvas = np.full((len(rows) * (height + gap), len(rows[0]) * (width + gap), 3), 255, np.uint8)
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            top, left = y * (height + gap), x * (width + gap)
+            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
+def spec_of(recipe: Recipe, card: Mapping[str, object]) -> ModelSpec:
+    """Return the specification that is saved with the weights."""
+    return ModelSpec(recipe.name, recipe.network, recipe.method, recipe.prepare, card)

@@ -31,7 +31,7 @@ from rddm.nn.unet import UNetConfig
 from rddm.optimise import learning_rate
 from rddm.pairs import pair_up
 from rddm.photos import Files
-from rddm.plan import accelerator_of
+from rddm.plan import accelerator_of, shared_out
 from rddm.recipe import Average, Recipe, from_json, to_json, with_method
 from rddm.recipes import RECIPES, published_low_light, restore
 from rddm.train import Setting, conduct
@@ -124,6 +124,15 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert np.allclose(one, two, rtol=2e-5, atol=0), (one, two)  # measured: 6e-7, the order of sums
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max(float((a[key] - b[key]).abs().max()) for key in a) < 2e-4  # measured: 1e-5, after 12 updates
+
+
+def test_small_batches_grow_to_be_shared_out() -> None:
+    recipe = shared_out(replace(tiny.recipe(), accumulate=2), 3)
+    assert [phase.batch for phase in recipe.phases] == [6, 6]
+    assert shared_out(restore(), 1) == restore()
+    assert len(list(schedule(replace(recipe, steps=10), 0, 2, 3))) == 20
+    with pytest.raises(UserError, match="a batch of 4, expected a multiple of 1 passes and 3 processes"):
+        list(schedule(restore(), 0, 0, 3))
 
 
 def test_passes_add_up_to_one_update(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def accelerator_of(recipe: Recipe) -> "Accelerator":
         raise UserError(f"--precision {recipe.precision}: {str(error).splitlines()[0]}") from None
 
 
+def shared_out(recipe: Recipe, processes: int) -> Recipe:
+    """Return a recipe whose batches are large enough to be shared out evenly among processes and passes."""
+    parts = recipe.accumulate * processes
+    phases = (replace(phase, batch=-(-phase.batch // parts) * parts) for phase in recipe.phases)
+    return replace(recipe, phases=tuple(phases))
+
+
 def check_memory(recipe: Recipe, accelerator: "Accelerator") -> int:
     """Return the expected bytes of training.
 

@@ -28,7 +28,14 @@ from rddm.optimise import distance_of
 from rddm.options import SOURCES, Options, check_kinds, recipe_of, sources_of
 from rddm.pairs import check_sizes, hold_out, pair_up, unpaired
 from rddm.photos import Files, Photos
-from rddm.plan import accelerator_of, check_memory, planned, seconds_per_update, seconds_per_validation
+from rddm.plan import (
+    accelerator_of,
+    check_memory,
+    planned,
+    seconds_per_update,
+    seconds_per_validation,
+    shared_out,
+)  # fmt: skip
 from rddm.recipe import RECIPE, Recipe, to_json
 from rddm.report import Table, show
 from rddm.trainer import Run, fresh, loader, schedule, train
@@ -259,6 +266,11 @@ def train_command(options: Options) -> None:
     accelerator = accelerator_of(recipe)
     say = speaker(accelerator.is_main_process)
     recipe, photos = gathered(recipe, sources, say)
+    if (shared := shared_out(recipe, accelerator.num_processes)) != recipe and not options.resume:
+        say(
+            f"batches of {', '.join(str(phase.batch) for phase in shared.phases)}, to be shared out among the processes"
+        )
+        recipe = shared
     fit, kept = hold_out(len(photos))
     say(f"{len(fit)} to train on, {len(kept)} held out, contiguous: {photos.name(kept[0])} .. {photos.name(kept[-1])}")
     data = (

@@ -1,5 +1,8 @@
 """A sample is a pure function of seed and index; what belongs together is cut together."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +48,22 @@ def test_samples_do_not_depend_on_what_was_drawn_before(tmp_path: Path) -> None:
     other = replace(draws, recipe=replace(draws.recipe, seed=1)).sample(7, 16)
     apart = replace(draws, stream=1).sample(7, 16)
     assert not torch.equal(first["eps"], other["eps"]) and not torch.equal(first["eps"], apart["eps"])
+
+
+def test_samples_do_not_depend_on_the_order_of_sets(tmp_path: Path) -> None:
+    """Python shuffles sets of words from process to process; a sample may not know."""
+    program = (
+        "import tiny, hashlib; from pathlib import Path; from test_draws import draws_of;"
+        "s = draws_of(Path({folder!r}), tiny.told()).sample(3, 16);"
+        "print(hashlib.md5(b''.join(s[k].numpy().tobytes() for k in sorted(s))).hexdigest())"
+    )
+    seen = set()
+    for seed in "09":  # which order {"quantiles", "thumbnail"} differently
+        line = [sys.executable, "-c", program.format(folder=str(tmp_path / seed))]
+        paths = f"{Path(__file__).parent}:{Path(__file__).parents[1] / 'src'}"
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths}
+        seen.add(subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout)
+    assert len(seen) == 1
 
 
 def test_every_round_shows_every_photograph_once(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def test_a_run_that_stops_and_goes_on_has_the_same_weights(tmp_path: Path) -> No
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     clean, degraded = tiny.write_pairs(tmp_path)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen(command(clean, degraded, killed, "--steps", "200"), env=ENVIRONMENT, stderr=-3)
+    line = [*command(clean, degraded, killed, "--steps", "200"), "--recipe", "tiny:told"]
+    process = subprocess.Popen(line, env=ENVIRONMENT | {"PYTHONHASHSEED": "0"}, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not states(killed) and time.time() < deadline:
         time.sleep(0.01)
@@ -90,8 +91,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tmp_path: Path) -> No
     with (killed / "log.jsonl").open("a") as log:
         log.write('{"update": 190, "loss"')  # what a kill in the middle of a line leaves
     resume = [sys.executable, "-m", "rddm", "train", "--resume", "--out", str(killed)]
-    subprocess.run(resume, env=ENVIRONMENT, check=True, capture_output=True)
-    subprocess.run(command(clean, degraded, whole, "--steps", "200"), env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run(resume, env=ENVIRONMENT | {"PYTHONHASHSEED": "9"}, check=True, capture_output=True)
+    line[line.index(str(killed))] = str(whole)
+    subprocess.run(line, env=ENVIRONMENT | {"PYTHONHASHSEED": "0"}, check=True, capture_output=True)
     assert equal(weights(killed), weights(whole))
     assert (killed / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
     assert {"recipe.json", "sources.json", "scores.json", "curve.png", "grid.png"} <= {p.name for p in whole.iterdir()}
@@ -119,6 +121,8 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     done = subprocess.run(launcher + line[1:], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     subprocess.run(command(clean, degraded, tmp_path / "one", "--steps", "12"), env=ENVIRONMENT, check=True)
+    devices = [read_model(tmp_path / name / "model").spec.card["device"] for name in ("one", "two")]
+    assert devices == ["cpu, processes: 1", "cpu, processes: 2"]
     one, two = ([x["loss"] for x in read_log(tmp_path / run) if "loss" in x] for run in ("one", "two"))
     assert len(one) == len(two) >= 8
     assert np.allclose(one, two, rtol=2e-5, atol=0), (one, two)  # measured: 6e-7, the order of sums

@@ -96,16 +96,12 @@ class Draws(Dataset):
         pieces = self.cut(which, crop, generator)
         turn = AUGMENT[self.recipe.augment](generator)
         pieces = {kind: np.ascontiguousarray(turn(piece)) for kind, piece in pieces.items()}
-        sample, told = self.degraded(which, pieces, generator), self.told()
-        for name in told & sample.keys():
+        sample = self.degraded(which, pieces, generator)
+        for name in self.recipe.method.context:  # in the row's order: that of a set differs from process to process
             sample[name] = sample[name] + self.recipe.jitter * torch.randn(sample[name].shape, generator=generator)
         sample["t"] = draw_times(self.recipe.method.path, 1, generator, self.recipe.start_share)[0]
         sample["eps"] = torch.randn(sample["x_0"].shape, generator=generator)
         return sample
-
-    def told(self) -> set[str]:
-        """Return the names of the conditions that are numbers."""
-        return set(self.recipe.method.context)
 
     def cut(self, which: int, crop: int, generator: torch.Generator) -> Pieces:
         """Cut the same window out of the photographs of a pair; unpaired photographs are drawn apart."""

@@ -32,7 +32,8 @@ def accelerator_of(recipe: Recipe) -> "Accelerator":
     except ImportError:
         raise UserError("accelerate: not installed, expected pip install 'rddm[train]'") from None
     try:
-        return Accelerator(mixed_precision=recipe.precision)
+        accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+        return Accelerator(mixed_precision=recipe.precision, cpu=not accelerated)  # else no processes on CPUs
     except (ValueError, RuntimeError) as error:
         raise UserError(f"--precision {recipe.precision}: {str(error).splitlines()[0]}") from None
 

@@ -149,7 +149,7 @@ def card_of(setting: Setting, run: Run) -> dict[str, object]:
         "data": setting.data,
         "terms": "those of the photographs it was trained on",
         "recipe": f"recipe.json beside this folder, seed {run.recipe.seed}",
-        "device": str(run.accelerator.device),
+        "device": f"{run.accelerator.device.type}, processes: {run.accelerator.num_processes}",
         "held_out": f"{len(names)}, contiguous by name: {names[0]} .. {names[-1]}",
         "parameters": sum(weight.numel() for weight in run.net.parameters()),
     }

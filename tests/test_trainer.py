@@ -125,9 +125,9 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert devices == ["cpu, processes: 1", "cpu, processes: 2"]
     one, two = ([x["loss"] for x in read_log(tmp_path / run) if "loss" in x] for run in ("one", "two"))
     assert len(one) == len(two) >= 8
-    assert np.allclose(one, two, rtol=2e-5, atol=0), (one, two)  # measured: 6e-7, the order of sums
+    assert np.allclose(one, two, rtol=2e-6, atol=0), (one, two)  # measured: 1.7e-7, the order of sums
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert max(float((a[key] - b[key]).abs().max()) for key in a) < 2e-4  # measured: 1e-5, after 12 updates
+    assert max(float((a[key] - b[key]).abs().max()) for key in a) < 1e-5  # measured: 8.1e-7, after 12 updates
 
 
 def test_small_batches_grow_to_be_shared_out() -> None:

@@ -253,7 +253,7 @@ def train(
     recipe, accelerator = run.recipe, run.accelerator
     keys = schedule(recipe, run.place.update, accelerator.process_index, accelerator.num_processes)
     batches = loader(draws, keys, workers, accelerator.device.type == "cuda")
-    interval = min(recipe.validate_every, max(1, recipe.steps // 8))
+    interval = min(recipe.validate_every, -(-recipe.steps // 8))
     meter = Meter(run, journal, out)
     with journal.progress:
         while run.place.update < recipe.steps and run.place.seconds < deadline:

@@ -142,14 +142,15 @@ def tiled(images: list[Bytes], columns: int = 4) -> list[list[Bytes]]:
 
 
 def stacked(rows: list[list[Bytes]], gap: int = 4) -> Bytes:
-    """Return rows of images as one on white, each image in a cell of its own."""
-    height, width = (max(image.shape[axis] for row in rows for image in row) for axis in (0, 1))
-    canvas = np.full((len(rows) * (height + gap), len(rows[0]) * (width + gap), 3), 255, np.uint8)
-    for y, row in enumerate(rows):
+    """Return rows of images as one on white, in columns of one width."""
+    width = gap + max(image.shape[1] for row in rows for image in row)
+    strips = []
+    for row in rows:
+        strip = np.full((gap + max(len(image) for image in row), width * len(rows[0]), 3), 255, np.uint8)
         for x, image in enumerate(row):
-            top, left = y * (height + gap), x * (width + gap)
-            canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return canvas
+            strip[: image.shape[0], x * width : x * width + image.shape[1]] = image
+        strips.append(strip)
+    return np.concatenate(strips)
 
 
 def spec_of(recipe: Recipe, card: Mapping[str, object]) -> ModelSpec:

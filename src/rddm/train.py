@@ -95,21 +95,13 @@ def gathered(recipe: Recipe, sources: dict[str, Path], say: Say) -> tuple[Recipe
         recipe = smaller(recipe, least)
         say(f"pieces of {least} pixels at most, since the smallest photograph is {sizes.width}x{sizes.height}")
     files = Files(photographs, recipe)
-    pixels = (
-        sizes.pixels if recipe.fit == "crop" else len(photographs.names) * len(sources) * recipe.phases[0].crop ** 2
-    )
-    if 3 * pixels < available_bytes_here() // 4:
+    small = len(photographs.names) * len(sources) * recipe.phases[0].crop ** 2
+    pixels = sizes.pixels if recipe.fit == "crop" else small
+    if 3 * pixels < available_bytes(torch.device("cpu")) // 4:
         files.preload()
     else:
         say(f"{3 * pixels / 1e9:.1f} GB of pixels do not fit into memory: files are read again for each piece")
     return recipe, files
-
-
-def available_bytes_here() -> int:
-    """Return how much memory of the machine, not of an accelerator, is free."""
-    import torch
-
-    return available_bytes(torch.device("cpu"))
 
 
 def smaller(recipe: Recipe, least: int) -> Recipe:

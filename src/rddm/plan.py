@@ -12,7 +12,7 @@ from rddm.journal import clock
 from rddm.memory import available_bytes, training_bytes
 from rddm.model import network
 from rddm.recipe import Recipe
-from rddm.trainer import Run, loader, schedule
+from rddm.trainer import VALIDATIONS, Run, loader, schedule
 from rddm.validate import score
 
 if TYPE_CHECKING:
@@ -88,13 +88,15 @@ def seconds_per_validation(held: Draws) -> float:
 
 
 def planned(recipe: Recipe, budget: float, update: float, validation: float) -> Recipe:
-    """Return a recipe with as many updates as fit into ``budget`` seconds beside nine validations.
+    """Return a recipe with as many updates as fit into ``budget`` seconds beside their validations.
 
     Raises:
         UserError: if that is too short to train anything.
     """
-    steps = int((0.97 * budget - 9 * validation) / update)
+    few = (0.97 * budget - VALIDATIONS * validation) / update
+    many = 0.97 * budget / (update + validation / recipe.validate_every)
+    steps = int(min(few, many))
     if steps < 10:
-        needed = clock(10 * update + 9 * validation)
+        needed = clock(10 * update + VALIDATIONS * validation)
         raise UserError(f"--time {clock(budget)}: an update takes {update:.1f} s, expected at least {needed}")
     return replace(recipe, steps=steps)

@@ -38,7 +38,7 @@ from rddm.plan import (
 )  # fmt: skip
 from rddm.recipe import RECIPE, Recipe, to_json
 from rddm.report import Table, show
-from rddm.trainer import Run, fresh, loader, schedule, train
+from rddm.trainer import Run, fresh, interval, loader, schedule, train
 from rddm.validate import figures, score_of_inputs, write_grid
 
 if TYPE_CHECKING:
@@ -159,11 +159,12 @@ def costed(setting: Setting, options: Options, accelerator: "Accelerator", say: 
     checks = seconds_per_validation(setting.held)
     if options.seconds is not None:
         recipe = planned(recipe, options.seconds, update, checks)
-    took = clock(recipe.steps * update + 9 * checks)
+    times = -(-recipe.steps // interval(recipe))
+    took = clock(recipe.steps * update + times * checks)
     say(
         f"recipe {recipe.name}: {recipe.method.name}, expected: {recipe.expected}\n"
         f"memory: about {memory / 1e9:.1f} GB for training, {free / 1e9:.1f} GB are free\n"
-        f"time: about {took} on {accelerator.device} for {recipe.steps} updates of {update:.2f} s and 9 validations"
+        f"time: about {took} on {accelerator.device}: {recipe.steps} updates of {update:.2f} s, {times} validations"
     )
     return replace(setting, recipe=recipe)
 

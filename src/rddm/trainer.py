@@ -31,7 +31,13 @@ from rddm.validate import score, spec_of
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+VALIDATIONS = 8  # at least, of a run
 LOG_EVERY = 20  # updates; also how often the loss is looked at, which waits for the device
+
+
+def interval(recipe: Recipe) -> int:
+    """Return the updates from one validation to the next."""
+    return min(recipe.validate_every, -(-recipe.steps // VALIDATIONS))
 
 
 def schedule(recipe: Recipe, start: int, rank: int, world: int) -> Iterator[list[tuple[int, int]]]:
@@ -253,13 +259,12 @@ def train(
     recipe, accelerator = run.recipe, run.accelerator
     keys = schedule(recipe, run.place.update, accelerator.process_index, accelerator.num_processes)
     batches = loader(draws, keys, workers, accelerator.device.type == "cuda")
-    interval = min(recipe.validate_every, -(-recipe.steps // 8))
     meter = Meter(run, journal, out)
     with journal.progress:
         while run.place.update < recipe.steps and run.place.seconds < deadline:
             meter.add(*run.update([meter.watch.wait(lambda: next(batches)) for _ in range(recipe.accumulate)]))
             update = run.place.update
-            checked = update % interval == 0 or update == recipe.steps
+            checked = update % interval(recipe) == 0 or update == recipe.steps
             if checked or update % LOG_EVERY == 0:
                 meter.report()
             if checked or run.place.seconds >= deadline:

@@ -122,7 +122,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     subprocess.run(command(clean, degraded, tmp_path / "one", "--steps", "12"), env=ENVIRONMENT, check=True)
     devices = [read_model(tmp_path / name / "model").spec.card["device"] for name in ("one", "two")]
-    assert devices == ["cpu, processes: 1", "cpu, processes: 2"]
+    assert devices == ["cpu, processes: 1, threads: 1", "cpu, processes: 2, threads: 1"]
     one, two = ([x["loss"] for x in read_log(tmp_path / run) if "loss" in x] for run in ("one", "two"))
     assert len(one) == len(two) == 6
     assert np.allclose(one, two, rtol=2e-6, atol=0), (one, two)  # measured: 1.7e-7, the order of sums

@@ -41,11 +41,20 @@ class Test:
 
 @dataclass(frozen=True)
 class Task:
-    """What a model's card says beside its figures."""
+    """What a model's card says beside its figures.
+
+    Arguments:
+        task: what the model is for.
+        data: what it was trained on.
+        tests: its figures.
+        steps: network calls by default, chosen by ``rddm evaluate --steps``.
+        terms: of the data.
+    """
 
     task: str
     data: str
     tests: tuple[Test, ...]
+    steps: int = 1
     terms: str = "BSDS500: research use, cite Arbelaez et al. 2011"
 
 
@@ -115,7 +124,7 @@ def main(name: str, run: Path, data: Path) -> None:
     }
     folder = BUNDLED / name
     shutil.rmtree(folder, ignore_errors=True)
-    model.spec = replace(model.spec, name=name, card=card)
+    model.spec = replace(model.spec, name=name, card=card, method=replace(model.spec.method, steps=task.steps))
     model.half().save_pretrained(folder)
     scores = {test.name: means(folder, test, data) for test in task.tests}
     (folder / "README.md").unlink()

@@ -44,17 +44,24 @@ def auto() -> Recipe:
 def denoise() -> Recipe:
     """Remove noise: Gaussian of any level up to 75 of 255, in a third of the pieces a camera's."""
     degrade = "noise(0..75) | noise(0..75) | camera"
-    return Recipe("denoise", PLAIN, compact(PLAIN), "not measured yet", degrade=degrade, start_share=0.7)
+    expected = "denoise-rgb CBSD68 29.64 dB at 25 of 255 after 5,979 updates (the bundled model)"
+    return Recipe("denoise", PLAIN, compact(PLAIN), expected, degrade=degrade, start_share=0.7)
 
 
 def derain() -> Recipe:
     """Remove rain streaks."""
-    return replace(denoise(), name="derain", degrade="rain | heavy_rain")
+    expected = "rain100h-y 28.37 dB on 67 photographs held out, heavy_rain, after 6,267 updates (the bundled model)"
+    return replace(denoise(), name="derain", degrade="rain | heavy_rain", expected=expected)
 
 
 def deblur() -> Recipe:
     """Remove motion blur and defocus."""
-    return replace(denoise(), name="deblur", degrade="(motion(3..21) | shake(9..25) | defocus(1..4)) + noise(0..4)")
+    return replace(
+        denoise(),
+        name="deblur",
+        expected="not measured yet",
+        degrade="(motion(3..21) | shake(9..25) | defocus(1..4)) + noise(0..4)",
+    )
 
 
 def inpaint() -> Recipe:

@@ -141,7 +141,8 @@ def card_of(setting: Setting, run: Run) -> dict[str, object]:
         "data": setting.data,
         "terms": "those of the photographs it was trained on",
         "recipe": f"recipe.json beside this folder, seed {run.recipe.seed}",
-        "device": f"{run.accelerator.device.type}, processes: {run.accelerator.num_processes}",
+        "device": f"{run.accelerator.device.type}, processes: {run.accelerator.num_processes}, "
+        f"threads: {torch.get_num_threads()}",
         "held_out": f"{len(names)}, contiguous by name: {names[0]} .. {names[-1]}",
         "parameters": sum(weight.numel() for weight in run.net.parameters()),
     }

@@ -24,4 +24,4 @@ RECIPE = replace(
 )
 
 if __name__ == "__main__":
-    common.main(common.Job("low-light", RECIPE, sets.lol_crops, sets.miniature_lol, "LOL-v1 train, 456 of 485 pairs"))
+    common.main(common.Job("low-light", RECIPE, sets.LolCrops, sets.miniature_lol, "LOL-v1 train, 456 of 485 pairs"))

@@ -33,4 +33,4 @@ if __name__ == "__main__":
     variant = sys.argv[2]
     del sys.argv[1:3]
     data = "LOL-v1 train, 456 of 485 pairs"
-    common.main(common.Job(variant, recipe_of(variant), sets.lol_crops, sets.miniature_lol, data))
+    common.main(common.Job(variant, recipe_of(variant), sets.LolCrops, sets.miniature_lol, data))

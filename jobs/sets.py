@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from rddm.errors import UserError
-from rddm.pairs import Photographs, listed, pair_up
+from rddm.pairs import Photographs, pair_up
 from rddm.photo import read_photo
 from rddm.photos import Files, resized
 from rddm.preprocess import Pixels, Whole
@@ -18,7 +18,7 @@ SHIFTED = {"515", "570", "649", "700", "701"}  # pairs of LOL that do not match 
 
 
 class LolCrops(Files):
-    """LOL's native crops, told of the whole photographs that they were cut from."""
+    """LOL's native crops as ``jobs/pack.py`` laid them out, told of the whole photographs that they were cut from."""
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         found = pair_up({"clean": folder / "target", "degraded": folder / "input"})
@@ -36,11 +36,6 @@ class LolCrops(Files):
     def whole(self, i: int) -> Whole:
         """Return what is told of the photograph that a crop was cut from."""
         return self.told[i]
-
-
-def lol_crops(folder: Path, recipe: Recipe) -> LolCrops:
-    """Return LOL's native crops, as ``jobs/pack.py`` laid them out."""
-    return LolCrops(folder, recipe)
 
 
 class Equalised(Files):
@@ -142,8 +137,3 @@ def miniature_cats(folder: Path) -> None:
     offsets = np.cumsum([0, *map(len, jpegs)])
     data = np.frombuffer(b"".join(jpegs), np.uint8)
     np.savez(folder / "afhq_cat_64_q95.npz", jpeg=data, offsets=offsets, names=[str(i) for i in range(6)])
-
-
-def photographs_of(folder: Path) -> list[Path]:
-    """Return the files of a folder, for packing."""
-    return listed(folder)

@@ -130,6 +130,17 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert max(float((a[key] - b[key]).abs().max()) for key in a) < 1e-5  # measured: 8.1e-7, after 12 updates
 
 
+def test_two_processes_plan_the_same_run(tmp_path: Path) -> None:
+    """With a time each process measures for itself: they must agree on the number of updates, or one waits forever."""
+    clean, degraded = tiny.write_pairs(tmp_path)
+    line = command(clean, degraded, tmp_path / "two", "--time", "4s")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(launcher + line[1:], env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    steps = json.loads((tmp_path / "two" / "recipe.json").read_text())["steps"]
+    assert torch.load(states(tmp_path / "two")[-1], weights_only=True)["place"][0] <= steps
+
+
 def test_small_batches_grow_to_be_shared_out() -> None:
     recipe = shared_out(replace(tiny.recipe(), accumulate=2), 3)
     assert [phase.batch for phase in recipe.phases] == [6, 6]

@@ -74,17 +74,22 @@ def seconds_per_update(recipe: Recipe, draws: Draws, accelerator: "Accelerator",
             times.append(time.perf_counter() - start)
         total += phase.share * sum(times[1:]) / len(times[1:])
     accelerator.free_memory()
-    mean: Any = accelerator.reduce(torch.tensor([total], device=accelerator.device), "mean")
+    return agreed(total, accelerator)
+
+
+def agreed(seconds: float, accelerator: "Accelerator") -> float:
+    """Return the mean of what the processes measured: they must plan the same number of updates."""
+    mean: Any = accelerator.reduce(torch.tensor([seconds], device=accelerator.device), "mean")
     return float(mean)
 
 
-def seconds_per_validation(held: Draws) -> float:
+def seconds_per_validation(held: Draws, accelerator: "Accelerator") -> float:
     """Return the expected seconds of a validation, from restoring one photograph with fresh weights."""
     with torch.random.fork_rng(devices=[]):
         net = network(held.recipe.network)
     start = time.perf_counter()
     score(net.eval(), replace(held, chosen=held.chosen[:1]))
-    return (time.perf_counter() - start) * len(held.chosen)
+    return agreed((time.perf_counter() - start) * len(held.chosen), accelerator)
 
 
 def planned(recipe: Recipe, budget: float, update: float, validation: float) -> Recipe:

@@ -157,7 +157,7 @@ def costed(setting: Setting, options: Options, accelerator: "Accelerator", say: 
     recipe, draws = setting.recipe, setting.draws
     memory, free = check_memory(recipe, accelerator), available_bytes(accelerator.device)
     update = seconds_per_update(recipe, draws, accelerator, workers_for(accelerator))
-    checks = seconds_per_validation(setting.held)
+    checks = seconds_per_validation(setting.held, accelerator)
     if options.seconds is not None:
         recipe = planned(recipe, options.seconds, update, checks)
     times = -(-recipe.steps // interval(recipe))

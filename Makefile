@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench table clean
+.PHONY: demo test check bench table pictures clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py
@@ -24,6 +24,9 @@ bench: $(VENV)/.base
 
 table: $(VENV)/.base
 	$(BIN)/python examples/readme_tables.py
+
+pictures: $(VENV)/.base
+	$(BIN)/python examples/pictures.py
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

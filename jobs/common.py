@@ -48,6 +48,7 @@ class Job:
         photos: ``(data folder, recipe) -> photographs``.
         miniature: writes data of the same layout, but tiny, for ``--smoke``.
         data: what the model's card says of the photographs.
+        more: positions of photographs to train on beyond those that are counted, none of which is held out.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Job:
     photos: Callable[[Path, Recipe], Photos]
     miniature: Callable[[Path], None]
     data: str
+    more: Callable[[Photos], list[int]] = lambda photos: []
 
 
 def arguments(name: str) -> argparse.Namespace:
@@ -77,7 +79,8 @@ def small(recipe: Recipe) -> Recipe:
         network = replace(recipe.network, dim=8, mults=(1, 2))
     batch = 2 * recipe.accumulate
     phases = tuple(Phase(phase.share, 32, batch) for phase in recipe.phases)
-    return replace(recipe, network=fitted(network, recipe.method), phases=phases, steps=6, validate_every=2)  # pyright: ignore
+    tiny = fitted(network, recipe.method)  # pyright: ignore[reportArgumentType]
+    return replace(recipe, initial="", network=tiny, phases=phases, steps=6, validate_every=2)
 
 
 def main(job: Job) -> None:
@@ -98,7 +101,6 @@ def do(job: Job, args: argparse.Namespace) -> None:
     recipe = small(job.recipe) if args.smoke else job.recipe
     if args.eager or not torch.cuda.is_available():
         recipe = replace(recipe, compile=False)
-    recipe = recipe if torch.cuda.is_available() else replace(recipe, precision="no")
     if args.smoke:
         shutil.rmtree(state, ignore_errors=True)
         args.data = Path(tempfile.mkdtemp())
@@ -125,7 +127,7 @@ def setting_of(job: Job, data: Path, recipe: Recipe, state: Path) -> Setting:
     if (state / RECIPE).exists() and (found := difference(recipe, read_recipe(state / RECIPE))):
         raise UserError(f"{state}: holds a run of another recipe ({found}), expected --out elsewhere, or delete it")
     remember(state, recipe, {"clean": data})
-    return Setting(recipe, photos, fit, kept, degrade, job.data)
+    return Setting(recipe, photos, [*fit, *job.more(photos)], kept, degrade, job.data)
 
 
 def bring_back(state: Path, out: Path) -> None:

@@ -54,6 +54,13 @@ def pack_bsds(data: Path) -> None:
     copy([file for file in files if file.stem not in held and file.name not in held], OUT / "bsds500-rain")
 
 
+def pack_polyu(data: Path) -> None:
+    """Pack PolyU's pairs of real noise by camera: Canon's to train on, those of Nikon and Sony to test on."""
+    for kind in ("input", "target"):
+        for file in listed(data / "polyu" / kind):
+            copy([file], OUT / ("polyu-canon" if file.name.startswith("Canon") else "polyu-others") / kind)
+
+
 def pack_cats(data: Path) -> None:
     """Pack AFHQ's cats."""
     copy([data / "afhq_cat/afhq_cat_64_q95.npz"], OUT / "cats")
@@ -63,7 +70,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the data folder, as ../shared/data")
     folder = parser.parse_args().data
-    for pack in (pack_low_light, pack_low_light_published, pack_bsds, pack_cats):
+    for pack in (pack_low_light, pack_low_light_published, pack_bsds, pack_polyu, pack_cats):
         pack(folder)
     for part in sorted(OUT.iterdir()):
         size = sum(file.stat().st_size for file in part.rglob("*") if file.is_file())

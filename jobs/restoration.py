@@ -1,13 +1,23 @@
-"""The restorations that are trained on synthetic degradations of BSDS500: one recipe each, one network for all."""
+"""Restorations trained on synthetic degradations of BSDS500: ``python jobs/restoration.py --task deblur ...``.
 
+One network and one length for all, those of a GPU.
+"""
+
+import sys
 from dataclasses import replace
 
+import common
+import sets
+
 from rddm.recipe import Phase, Recipe
-from rddm.recipes import deblur, denoise, derain
+from rddm.recipes import RECIPES
+
+TASKS = ("denoise", "derain", "deblur", "jpeg", "upscale", "all-in-one")
 
 
-def larger(recipe: Recipe) -> Recipe:
-    """Return a recipe with the network and the batches of a GPU."""
+def recipe_of(task: str) -> Recipe:
+    """Return a task's recipe with the network and the batches of a GPU."""
+    recipe = RECIPES[task]()
     return replace(
         recipe,
         network=replace(recipe.network, widths=(64, 96, 160, 208), blocks=(4, 4, 2, 2)),
@@ -19,4 +29,10 @@ def larger(recipe: Recipe) -> Recipe:
     )
 
 
-DENOISE, DERAIN, DEBLUR = larger(denoise()), larger(derain()), larger(deblur())
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] != "--task" or sys.argv[2] not in TASKS:
+        sys.exit(f"restoration: expected --task first, one of {', '.join(TASKS)}")
+    task = sys.argv[2]
+    del sys.argv[1:3]
+    data = "BSDS500 train and test; without those held out for rain where the folder says so"
+    common.main(common.Job(task, recipe_of(task), sets.clean_folder, sets.miniature_folder, data))

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from rddm.errors import UserError
-from rddm.pairs import Photographs, pair_up
+from rddm.pairs import Photographs, hold_out, pair_up
 from rddm.photo import read_photo
-from rddm.photos import Files, resized
+from rddm.photos import Files, Photos, remembered, resized
 from rddm.preprocess import Pixels, Whole
 from rddm.recipe import Recipe
 
@@ -36,6 +36,45 @@ class LolCrops(Files):
     def whole(self, i: int) -> Whole:
         """Return what is told of the photograph that a crop was cut from."""
         return self.told[i]
+
+
+class LitCrops(LolCrops):
+    """LOL's crops and, for every fourth that is not held out, a lit copy: parts of another's target as they are.
+
+    LOL's inputs hold 0.02 % of values above 192, so that a network trained on them alone paints lamps and snow black.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        super().__init__(folder, recipe)
+        fit, _ = hold_out(len(self))
+        self.lit = {len(self) + i: self.composite(i, fit) for i in fit[::4]}
+
+    def composite(self, i: int, fit: list[int]) -> dict[str, Pixels]:
+        """Return crop ``i`` with bright parts, input and target, the same in every run."""
+        draw = np.random.default_rng([0, i])
+        other = super().pixels("clean", fit[int(draw.integers(len(fit)))])
+        bright = (other * draw.uniform(0.7, 1.6)).clip(0, 255)
+        height, width = other.shape[:2]
+        small = Image.fromarray(draw.random((5, 5), np.float32))
+        clouds = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+        edge = np.quantile(clouds, 1 - min(1.0, draw.uniform(0.0, 1.25)))
+        share = ((clouds - edge) / 0.1 + 0.5).clip(0, 1)[..., None]
+        kinds = {kind: super(LitCrops, self).pixels(kind, i) for kind in ("clean", "degraded")}
+        return {kind: np.rint(pixels + share * (bright - pixels)).astype(np.uint8) for kind, pixels in kinds.items()}
+
+    def pixels(self, kind: str, i: int) -> Pixels:
+        """Return a photograph."""
+        return self.lit[i][kind] if i in self.lit else super().pixels(kind, i)
+
+    def whole(self, i: int) -> Whole:
+        """Return what is told of the photograph that a crop was cut from; a lit copy is one of its own."""
+        return remembered(self, i) if i in self.lit else super().whole(i)
+
+
+def lit(photos: Photos) -> list[int]:
+    """Return the positions of the lit copies."""
+    assert isinstance(photos, LitCrops)
+    return sorted(photos.lit)
 
 
 class Equalised(Files):

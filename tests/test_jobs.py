@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = {
-    "low_light": [], "low_light_published": [], "cats": [], "denoise": [], "derain": [], "deblur": [],
-    "sampling_methods": ["--variant", "sm-res-n-0.01"],
+    "low_light": [], "low_light_cpu": ["--stage", "lit"], "low_light_published": [], "cats": [],
+    "restoration": ["--task", "deblur"], "sampling_methods": ["--variant", "sm-res-n-0.01"],
 }  # fmt: skip
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
 
@@ -25,7 +25,7 @@ def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProce
 
 
 def test_every_job_is_here() -> None:
-    helpers = {"common", "sets", "pack", "restoration", "timing"}
+    helpers = {"common", "sets", "pack", "timing"}
     assert {path.stem for path in (ROOT / "jobs").glob("*.py")} == helpers | JOBS.keys()
     readme = (ROOT / "jobs" / "README.md").read_text(encoding="utf-8")
     assert all(f"jobs/{name}.py" in readme for name in (*JOBS, "timing", "pack"))
@@ -45,9 +45,10 @@ def test_smoke(name: str, tmp_path: Path) -> None:
 def test_a_job_goes_on_from_its_own_state(tmp_path: Path) -> None:
     """With real data in the layout of pack.py, in a part that ends at once and one that does the rest."""
     program = (
-        "import sys; sys.path.insert(0, {jobs!r}); import common, sets, denoise; from pathlib import Path;"
+        "import sys; sys.path.insert(0, {jobs!r}); import common, sets, restoration; from pathlib import Path;"
         "from dataclasses import replace; sets.miniature_folder(Path('data'));"
-        "job = common.Job('small', common.small(denoise.DENOISE), sets.clean_folder, sets.miniature_folder, 'x');"
+        "recipe = common.small(restoration.recipe_of('denoise'));"
+        "job = common.Job('small', recipe, sets.clean_folder, sets.miniature_folder, 'x');"
         "common.main(job)"
     ).format(jobs=str(ROOT / "jobs"))
     lines = []

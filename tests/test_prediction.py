@@ -84,11 +84,22 @@ def test_targets_work_with_one_node_per_image() -> None:
 @pytest.mark.parametrize("clip", CLIPS)
 def test_clipping_leaves_what_is_in_range(clip: str) -> None:
     x_0, x_in, eps = (x.clamp(-1, 1) / 2 for x in images(4))
-    node = Node(0.4, 0.3)
+    x_in, node = x_in.minimum(x_0), Node(0.4, 0.3)
     x_t = mix(x_0, x_in - x_0, eps, node)
     prediction = X0.decode((x_0,), x_t, x_in, node, None)
     for before, after in zip(prediction, CLIPS[clip](prediction, x_t, x_in, node)):
         assert (before - after).abs().max() < 1e-12
+
+
+def test_a_longer_exposure_is_nowhere_darker() -> None:
+    x_0, x_in, eps = images(6)
+    x_in, node = x_in.clamp(-1, 1), Node(0.4, 0.3)
+    x_t = mix(x_0, x_in - x_0, eps, node)
+    clipped = CLIPS["brighter"](X0.decode((x_0,), x_t, x_in, node, None), x_t, x_in, node)
+    assert (clipped.x_0 >= x_in).all() and clipped.x_0.max() <= 1
+    free = (x_0 >= x_in) & (x_0 <= 1)
+    assert free.any() and (clipped.x_0 - x_0)[free].abs().max() < 1e-12
+    assert (mix(*clipped, node) - x_t).abs().max() < 1e-12
 
 
 def test_our_clip_keeps_the_estimates_consistent() -> None:

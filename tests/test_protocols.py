@@ -15,7 +15,7 @@ from rddm.metrics import lab_error, psnr, ssim
 from rddm.protocols import PROTOCOLS, protocol_named, read_mask, read_pairs, read_rgb
 
 ROOT = Path(__file__).resolve().parents[1]
-FULL = ["lol-rgb", "lol-rgb-gtmean", "rain100h-y", "denoise-rgb", "real-noise-rgb"]
+FULL = ["lol-rgb", "lol-rgb-gtmean", "rain100h-y", "denoise-rgb", "deblur-rgb", "jpeg-rgb", "real-noise-rgb"]
 AT_256 = ["lol-256-y", "raindrop-256-y", "gopro-256-rgb"]
 
 
@@ -33,7 +33,7 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_names_and_words() -> None:
-    assert set(PROTOCOLS) == {*FULL, *AT_256, "istd-256"}
+    assert set(PROTOCOLS) == {*FULL, *AT_256, "istd-256", "sr4-y"}
     text = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name and re.search(rf"^## .*`{name}`", text, re.MULTILINE), f"{name} is not explained"
@@ -48,6 +48,19 @@ def test_golden_by_protocol(golden: Path, file: str) -> None:
     for case in "012":
         scores = PROTOCOLS["rain100h-y"].score(arrays[f"{case}/result"], arrays[f"{case}/gt"])
         assert np.abs(list(scores.values()) - arrays[f"{case}/psnr_ssim"]).max() < 1e-9  # measured 7e-15
+
+
+def test_super_resolution_leaves_out_the_border() -> None:
+    a, b = photo(40, 50, 1), photo(40, 50, 2)
+    changed = a.copy()
+    changed[:4], changed[-4:], changed[:, :4], changed[:, -4:] = 0, 255, 0, 255
+    protocol = PROTOCOLS["sr4-y"]
+    assert protocol.score(a, b) == protocol.score(changed, b)
+    assert protocol.score(a, b)["psnr"] == pytest.approx(psnr(luma(a[4:-4, 4:-4]), luma(b[4:-4, 4:-4])))
+    changed[4, 4] += 9
+    assert protocol.score(a, b) != protocol.score(changed, b)
+    with pytest.raises(ValueError, match="at least 9x9"):
+        protocol.score(a[:8], b[:8])
 
 
 @pytest.mark.parametrize("name", FULL)

@@ -1,22 +1,27 @@
 """`rddm train` and its user's mistakes: one clear line, exit code 2, nothing begun."""
 
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
 from PIL import Image
+from safetensors.torch import load_file
 
 from rddm.cli import main, parser
 from rddm.journal import seconds_of
+from rddm.recipe import read_recipe, to_json
+from rddm.recipes import restore
 
 OPTIONS = {
     "--clean", "--degraded", "--mask", "--degrade", "--recipe", "--method", "--out", "--steps", "--time", "--resume",
-    "--seed", "--precision",
+    "--seed", "--precision", "--initial",
 }  # fmt: skip
 
 
@@ -117,6 +122,30 @@ def test_resuming_something_else(pairs: tuple[Path, Path], tmp_path: Path, capsy
     assert "expected what" in complaint(capsys, out, "--resume", "--clean", degraded)
     (out / "sources.json").write_text("{")
     assert "sources.json" in complaint(capsys, out, "--resume")
+
+
+def test_going_on_from_a_model(pairs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It starts where the model is, with the model's row, network and preparation, and at a lower rate."""
+    clean, degraded = pairs
+    first, second, both = tmp_path / "a", tmp_path / "b", ["--clean", str(clean), "--degraded", str(degraded)]
+    tiny_recipe = ["--recipe", "tiny:recipe", "--steps", "4"]
+    assert main(["train", "--out", str(first), *both, *tiny_recipe]) == 0
+    initial = ["--initial", str(first / "model")]
+    assert main(["train", "--out", str(second), *both, "--steps", "1", *initial]) == 0
+    recipes = [read_recipe(folder / "recipe.json") for folder in (first, second)]
+    assert recipes[1].network == recipes[0].network and recipes[1].method == recipes[0].method
+    assert recipes[1].initial == str(first / "model") and recipes[1].lr == restore().lr / 4
+    one, two = (load_file(folder / "model" / "model.safetensors") for folder in (first, second))
+    moved = max(float((one[name] - two[name]).abs().max()) for name in one)
+    assert 0 < moved < 1.01 * recipes[1].lr  # measured 2.0e-4: one update of Adam moves a weight by its rate at most
+    assert main(["train", "--out", str(second), *both, "--resume", *initial]) == 0
+    assert main(["train", "--out", str(second), "--resume", "--recipe", "restore"]) == 0
+    out = tmp_path / "c"
+    assert "--initial, --method: found both" in complaint(capsys, out, *both, *initial, "--method", "ddim")
+    assert "no such model" in complaint(capsys, out, *both, "--initial", "nothing")
+    wrong = replace(recipes[1], network=replace(recipes[1].network, features=32))
+    (tmp_path / "recipe.json").write_text(json.dumps(to_json(wrong)))
+    assert "expected CompactConfig" in complaint(capsys, out, *both, "--recipe", tmp_path / "recipe.json")
 
 
 @pytest.mark.parametrize("limit", [2_000, 60_000])

@@ -11,22 +11,65 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rddm.errors import UserError
-from rddm.model import Model, load
+from rddm.model import Model, bundled, load
 from rddm.photo import SUFFIXES, Photo, find_photos, output_format, read_photo, side_by_side, write_photo
+from rddm.photo_scale import enlarged
 from rddm.preprocess import Pixels
 from rddm.restore import Job, prepare, run
 from rddm.transition import Inadmissible
+from rddm.triage import choose, judge
+
+ENLARGER = "upscale"  # the bundled model for photos that were enlarged
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to restore; None leaves the choice to the model or the machine (see ``rddm.restore.prepare``)."""
+    """How to restore; None leaves the choice to the model or the machine (see ``rddm.restore.prepare``).
+
+    The photo is enlarged ``scale`` times first.
+    """
 
     steps: int | None = None
     solver: str | None = None
     seed: int = 0
     tile: int | None = None
     compare: bool = False
+    scale: int = 1
+
+
+class Models:
+    """The models of a batch, each loaded once.
+
+    Arguments:
+        name: the one for every photo, loaded at once; None chooses a bundled one for each, and says which and why.
+        device: where they run.
+
+    Raises:
+        UserError: if the one that is named cannot be loaded.
+    """
+
+    def __init__(self, name: str | None, device: str) -> None:
+        self.device = device
+        self.loaded: dict[str, Model] = {}
+        self.named = None if name is None else self.load(name)
+
+    def load(self, name: str) -> Model:
+        """Return a model, from memory if it was asked for before."""
+        if name not in self.loaded:
+            self.loaded[name] = load(name, self.device)
+        return self.loaded[name]
+
+    def for_photo(self, source: Path, pixels: Pixels) -> Model:
+        """Return the model for a photo.
+
+        Raises:
+            UserError: if none is fit, or the one that is cannot be loaded.
+        """
+        if self.named is not None:
+            return self.named
+        choice = choose(judge(pixels), bundled())
+        print(f"{source.name}: {choice.model}, because {choice.why} (--model overrules)", flush=True)
+        return self.load(choice.model)
 
 
 def choose_device(name: str) -> str:
@@ -77,11 +120,16 @@ def beside(target: Path) -> Path:
     return target.with_name(f"{target.stem}_compare{target.suffix}")
 
 
-def restore_files(inputs: Sequence[str], out: Path, model_name: str, device: str, options: Options) -> int:
-    """Restore photos and return how many failed, each with one line on the error stream."""
+def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, device: str, options: Options) -> int:
+    """Restore photos and return how many failed, each with one line on the error stream.
+
+    Without ``model_name`` each photo gets the bundled model that it needs (``rddm.triage``), or the one that sharpens
+    what was enlarged.
+    """
     sources = find_inputs(inputs)
     targets = destinations([path for path, _ in sources], out)
-    model = load(model_name, choose_device(device))
+    enlarging = ENLARGER if options.scale > 1 else None
+    models = Models(model_name or enlarging, choose_device(device))
     taken: dict[Path, Path] = {}
     failures = 0
     for (source, missing), target in zip(sources, targets, strict=True):
@@ -90,7 +138,7 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str, device: str
                 raise UserError(missing)
             for output in (target, beside(target)) if options.compare else (target,):
                 check_destination(source, output, taken)
-            restore_file(model, source, target, options)
+            restore_file(models, source, target, options)
         except UserError as error:
             failures += 1
             print(f"rddm: {error}", file=sys.stderr)
@@ -111,14 +159,15 @@ def find_inputs(inputs: Sequence[str]) -> list[tuple[Path, str]]:
     return list(found.items())
 
 
-def restore_file(model: Model, source: Path, target: Path, options: Options) -> None:
+def restore_file(models: Models, source: Path, target: Path, options: Options) -> None:
     """Restore one photo, telling first what it will cost.
 
     Raises:
         UserError: if it cannot be read, restored or written, or the memory does not suffice.
     """
     try:
-        photo = read_photo(source)
+        photo = enlarged(read_photo(source), options.scale)
+        model = models.for_photo(source, photo.pixels)
         height, width = photo.pixels.shape[:2]
         job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile)
         print(f"{source}: {describe(job)}", flush=True)

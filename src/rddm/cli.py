@@ -38,6 +38,7 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--degrade", help="degrade the clean photos instead: 'noise(0..50) + jpeg(30..90)'")
     command.add_argument("--recipe", help="name, module:function, or a recipe.json; 'restore' if not given")
     command.add_argument("--method", help="a row of rddm methods in place of the recipe's own")
+    command.add_argument("--initial", metavar="MODEL", help="go on from a model: name, folder or hub repository")
     command.add_argument("--out", type=Path, default=Path("runs/train"), help="folder of the run")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="updates; the recipe's own number if not given")
@@ -79,7 +80,7 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     """Add the options of ``rddm restore``."""
     command.add_argument("inputs", nargs="+", metavar="IN", help="photo, folder or pattern")
     command.add_argument("-o", "--out", type=Path, required=True, help="file for one photo, folder for several")
-    command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository")
+    command.add_argument("--model", help="bundled name, folder or hub repository; chosen for each photo if not given")
     command.add_argument("--steps", type=int, help="network calls per tile; the model's own number if not given")
     command.add_argument("--solver", choices=["ancestral", "euler", "heun", "ab2", "dpm++"], help="how to step")
     command.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
@@ -87,6 +88,7 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tile", type=tile_side, default=None, metavar="auto|N|off", help="side of the tiles in pixels"
     )
+    command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the photo N times: model upscale")
     command.add_argument("--compare", action="store_true", help="also write input | output side by side")
 
 
@@ -119,7 +121,7 @@ def restore(args: argparse.Namespace) -> int:
     """Restore photos; the exit code tells whether all went well."""
     from rddm.batch import Options, restore_files
 
-    options = Options(args.steps, args.solver, args.seed, args.tile, args.compare)
+    options = Options(args.steps, args.solver, args.seed, args.tile, args.compare, args.scale)
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 
@@ -138,7 +140,7 @@ def train(args: argparse.Namespace) -> int:
     from rddm.train import train_command
 
     sources = args.clean, args.degraded, args.mask, args.degrade
-    run = args.recipe, args.method, args.out, args.steps, args.time, args.resume
+    run = args.recipe, args.method, args.initial, args.out, args.steps, args.time, args.resume
     train_command(Options(*sources, *run, args.seed, args.precision))
     return 0
 

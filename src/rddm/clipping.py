@@ -26,6 +26,14 @@ def clip_x_0(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: Node) -> P
     return from_x_0(prediction.x_0.clamp(-1, 1), x_t, x_in, node)
 
 
+def clip_brighter(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
+    """Clip ``x_0`` to [x_in, 1] and complete the others from it: a longer exposure adds light everywhere.
+
+    A network trained on dark photos has seen few highlights, and may paint a lamp or snow black.
+    """
+    return from_x_0(prediction.x_0.maximum(x_in).clamp(-1, 1), x_t, x_in, node)
+
+
 def published_res(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
     """Clip as published for networks that output ``res``: the residual, then ``x_0``; ``eps`` from the residual."""
     completed = from_res(prediction.res.clamp(-1, 1), x_t, x_in, node)
@@ -52,6 +60,7 @@ def published_res_eps(prediction: Prediction, x_t: Tensor, x_in: Tensor, node: N
 CLIPS: dict[str, Clip] = {
     "none": clip_none,
     "x0": clip_x_0,
+    "brighter": clip_brighter,
     "published_res": published_res,
     "published_x0": published_x_0,
     "published_res+eps": published_res_eps,

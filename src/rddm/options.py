@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rddm.errors import UserError
 from rddm.methods import METHODS
-from rddm.recipe import RECIPE, Recipe, difference, named, read_recipe, with_method
+from rddm.model import bundled, load
+from rddm.recipe import RECIPE, Recipe, continued, difference, named, read_recipe, with_method
 from rddm.recipes import RECIPES
 
 SOURCES = "sources.json"
@@ -23,6 +24,7 @@ class Options:
     degrade: str | None = None
     recipe: str | None = None
     method: str | None = None
+    initial: str | None = None
     out: Path = Path("runs/train")
     steps: int | None = None
     seconds: float | None = None
@@ -40,13 +42,22 @@ def asked(options: Options, base: Recipe) -> Recipe:
     changes = {"steps": options.steps, "seed": options.seed, "precision": options.precision, "degrade": options.degrade}
     try:
         recipe = base
+        if options.initial is not None and lasting(options.initial) != base.initial:
+            recipe = continued(base, load(options.initial).spec, lasting(options.initial))
         if options.method is not None:
+            if options.initial is not None:
+                raise ValueError("--initial, --method: found both, expected one: a model has its method")
             if options.method not in METHODS:
                 raise ValueError(f"--method {options.method}: no such row, expected one of {', '.join(METHODS)}")
             recipe = with_method(base, METHODS[options.method])
         return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def lasting(model: str) -> str:
+    """Return a model's name such that it is found from another working directory too."""
+    return str(Path(model).resolve()) if Path(model).is_dir() and model not in bundled() else model
 
 
 def recipe_of(options: Options) -> Recipe:
@@ -64,7 +75,8 @@ def recipe_of(options: Options) -> Recipe:
         raise UserError(f"{options.out}: no {RECIPE}, expected the folder of a run to resume")
     ours = read_recipe(saved)
     base = ours if options.recipe is None else named(options.recipe, RECIPES)
-    theirs = asked(options, base)
+    initial = options.initial or (ours.initial or None)
+    theirs = asked(replace(options, initial=initial), base)
     if options.recipe is not None:  # what the folder's run worked out for itself is not asked again
         free = {"steps": options.steps, "degrade": options.degrade}
         kept = {name: getattr(ours, name) for name, value in free.items() if value is None}

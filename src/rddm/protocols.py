@@ -82,6 +82,12 @@ def at_256(output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
     return output, imresize(target, (256, 256))
 
 
+def without_border(output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
+    """Return both less four pixels at each border; ValueError unless of one size, more than eight pixels a side."""
+    check_shapes(output, target, 9)
+    return output[4:-4, 4:-4], target[4:-4, 4:-4]
+
+
 def either(output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
     """Return both as they are, of whatever sizes."""
     return output, target
@@ -146,6 +152,9 @@ _ROWS = (
     Protocol("istd-256", "256x256; PSNR, SSIM and Lab, by region", pillow_256, either, of_shadows, _SHADOW_POOLED),
     Protocol("rain100h-y", "full size; PSNR and SSIM on Y", unchanged, same_size, on_luma),
     Protocol("denoise-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
+    Protocol("deblur-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
+    Protocol("jpeg-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
+    Protocol("sr4-y", "full size less 4 pixels at each border; PSNR and SSIM on Y", unchanged, without_border, on_luma),
     Protocol("real-noise-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
 )
 PROTOCOLS = {row.name: row for row in _ROWS}

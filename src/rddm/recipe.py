@@ -15,7 +15,7 @@ from rddm.errors import UserError
 from rddm.methods import Method
 from rddm.nn.compact import CompactConfig
 from rddm.nn.unet import UNetConfig
-from rddm.spec import NETWORKS, Prepare, build, method_from_json, method_to_json, name_of
+from rddm.spec import NETWORKS, ModelSpec, Prepare, build, method_from_json, method_to_json, name_of
 
 RECIPE = "recipe.json"
 
@@ -67,6 +67,7 @@ class Recipe:
         method: the row of the table that is trained, with the conditions that the network sees.
         network: the shape of the network.
         expected: the score it reaches or is published with, by protocol and data.
+        initial: model whose weights the run starts from (name, folder or hub repository); empty for fresh ones.
         prepare: what is done to the degraded photograph before it is ``x_in``.
         fit: pieces cut from the photographs, or the whole photograph resized to the piece's size (bicubic).
         pairing: photographs belong together by name, or are drawn at random (unpaired translation).
@@ -102,6 +103,7 @@ class Recipe:
     method: Method
     network: CompactConfig | UNetConfig
     expected: str
+    initial: str = ""
     prepare: Prepare = "none"
     fit: Literal["crop", "resize"] = "crop"
     pairing: Literal["name", "random"] = "name"
@@ -182,6 +184,19 @@ def with_method(recipe: Recipe, row: Method) -> Recipe:
     weights = recipe.head_weights if len(recipe.head_weights) == row.target.heads else (1.0,)
     network = fitted(recipe.network, method)
     return replace(recipe, method=method, network=network, metric=metric, head_weights=weights, choose="no")
+
+
+def continued(recipe: Recipe, spec: ModelSpec, initial: str) -> Recipe:
+    """Return the recipe that goes on from a model's weights: its row, network and preparation, a quarter of the rate.
+
+    The full rate would first undo what the model has learned at the end of its own run, when the rate was small.
+    """
+    metric = "loss" if spec.method.origin == "zero" else recipe.metric
+    weights = recipe.head_weights if len(recipe.head_weights) == spec.method.target.heads else (1.0,)
+    return replace(
+        recipe, initial=initial, method=spec.method, network=spec.network, prepare=spec.prepare, lr=recipe.lr / 4,
+        metric=metric, head_weights=weights, choose="no",
+    )  # fmt: skip
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:

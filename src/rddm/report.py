@@ -53,15 +53,21 @@ def method_table() -> Table:
 
 def model_table() -> Table:
     """Return the bundled models with data, cost and scores by protocol."""
-    columns = ("model", "task", "data", "parameters", "GMACs at 256x256", "steps", "scores")
+    columns = ("model", "task", "data", "parameters", "GMACs at 256x256", "trained in", "steps", "scores")
     rows = []
     for name in bundled():
         config = json.loads((BUNDLED / name / CONFIG).read_text(encoding="utf-8"))
         card = config["card"]
-        scores = ", ".join(f"{protocol} {score['psnr']:.2f} dB" for protocol, score in card["scores"].items())
-        cost = f"{card['parameters'] / 1e6:.2f} M", f"{card['gmacs_256']:.2f}"
+        scores = ", ".join(map(scored, card["scores"], card["scores"].values()))
+        cost = f"{card['parameters'] / 1e6:.2f} M", f"{card['gmacs_256']:.2f}", card["cost"]
         rows.append((name, card["task"], card["data"], *cost, str(config["method"]["steps"]), scores))
     return Table(columns, rows)
+
+
+def scored(test: str, score: dict[str, float]) -> str:
+    """Return a test's PSNR, of what the model was given and of what it made."""
+    given = f"{score['input']:.2f} to " if "input" in score else ""
+    return f"{test} {given}{score['psnr']:.2f} dB"
 
 
 def markdown(table: Table) -> str:

@@ -23,7 +23,7 @@ from rddm.draws import Draws, collate
 from rddm.errors import UserError
 from rddm.journal import Journal, Stopwatch, clock
 from rddm.loss import Batch, Compared, Distance, compare, distances
-from rddm.model import network
+from rddm.model import load, network
 from rddm.optimise import OPTIMISERS, average, distance_of, learning_rate
 from rddm.recipe import Recipe
 from rddm.validate import score, spec_of
@@ -76,7 +76,16 @@ def loader(draws: Draws, keys: Iterator[list[tuple[int, int]]], workers: int, pi
 
 
 def fresh(recipe: Recipe) -> nn.Module:
-    """Return the recipe's network with the weights of its seed."""
+    """Return the recipe's network with the weights of its seed, or of the model it starts from.
+
+    Raises:
+        UserError: if there is no such model, or its network has another shape.
+    """
+    if recipe.initial:
+        model = load(recipe.initial)
+        if model.spec.network != recipe.network:
+            raise UserError(f"{recipe.initial}: found {model.spec.network}, expected {recipe.network}")
+        return model.net.train().requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return network(recipe.network)

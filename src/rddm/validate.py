@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rddm.denoiser import NetworkDenoiser
-from rddm.draws import Draws, Pieces, centre, collate
+from rddm.draws import Draws, Pieces, centre, collate, names_of
 from rddm.errors import UserError
 from rddm.loss import losses
 from rddm.metrics import METRICS, Bytes
@@ -18,7 +18,7 @@ from rddm.model import Model, write_aside
 from rddm.optimise import distance_of
 from rddm.path import gaussian
 from rddm.photo import from_float, to_float
-from rddm.preprocess import Pixels
+from rddm.preprocess import CONDITIONS, Pixels
 from rddm.recipe import Recipe
 from rddm.restore import prepare, run
 from rddm.sample import sample
@@ -45,7 +45,8 @@ def restored(model: Model, draws: Draws, i: int) -> tuple[Pieces, Pixels]:
     pieces = centre(draws, i)
     pixels, mask = pieces["degraded"], pieces.get("mask")
     job = prepare(model, *pixels.shape[:2], given=() if mask is None else ("mask",))
-    whole = draws.photos.whole(draws.chosen[i]) if draws.degrade is None and model.spec.method.context else None
+    told = draws.degrade is None and names_of(draws.recipe) & CONDITIONS
+    whole = draws.photos.whole(draws.chosen[i]) if told else None
     return pieces, run(job, pixels, whole=whole, mask=mask)
 
 

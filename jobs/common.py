@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,6 +68,15 @@ def arguments(name: str) -> argparse.Namespace:
     parser.add_argument("--eager", action="store_true", help="do not compile the network")
     parser.add_argument("--smoke", action="store_true", help="the same in small, on data of its own, in seconds")
     return parser.parse_args()
+
+
+def taken(option: str, names: Iterable[str]) -> str:
+    """Take ``--option NAME`` from the front of the command line, or stop with one line."""
+    if len(sys.argv) < 3 or sys.argv[1] != option or sys.argv[2] not in names:
+        sys.exit(f"{Path(sys.argv[0]).stem}: expected {option} first, one of {', '.join(names)}")
+    name = sys.argv[2]
+    del sys.argv[1:3]
+    return name
 
 
 def small(recipe: Recipe) -> Recipe:

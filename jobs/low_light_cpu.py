@@ -3,7 +3,6 @@
 ``--stage longer`` is an hour; ``--stage lit``, ten minutes, adds crops with bright parts, which LOL has none of.
 """
 
-import sys
 from dataclasses import replace
 
 import common
@@ -32,8 +31,4 @@ STAGES = {
 }
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] != "--stage" or sys.argv[2] not in STAGES:
-        sys.exit(f"low-light-cpu: expected --stage first, one of {', '.join(STAGES)}")
-    stage = STAGES[sys.argv[2]]
-    del sys.argv[1:3]
-    common.main(stage)
+    common.main(STAGES[common.taken("--stage", STAGES)])

@@ -3,7 +3,6 @@
 One network and one length for all, those of a GPU.
 """
 
-import sys
 from dataclasses import replace
 
 import common
@@ -30,9 +29,6 @@ def recipe_of(task: str) -> Recipe:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] != "--task" or sys.argv[2] not in TASKS:
-        sys.exit(f"restoration: expected --task first, one of {', '.join(TASKS)}")
-    task = sys.argv[2]
-    del sys.argv[1:3]
+    task = common.taken("--task", TASKS)
     data = "BSDS500 train and test; without those held out for rain where the folder says so"
     common.main(common.Job(task, recipe_of(task), sets.clean_folder, sets.miniature_folder, data))

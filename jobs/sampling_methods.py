@@ -3,7 +3,6 @@
 SM-Res, SM-N and SM-Res-N (one network, two heads) with bbar_T^2 of 0.01 and 1, on the network and crops of ``restore``.
 """
 
-import sys
 from dataclasses import replace
 
 import common
@@ -28,9 +27,6 @@ def recipe_of(variant: str) -> Recipe:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] != "--variant" or sys.argv[2] not in VARIANTS:
-        sys.exit(f"sampling-methods: expected --variant first, one of {', '.join(VARIANTS)}")
-    variant = sys.argv[2]
-    del sys.argv[1:3]
+    variant = common.taken("--variant", VARIANTS)
     data = "LOL-v1 train, 456 of 485 pairs"
     common.main(common.Job(variant, recipe_of(variant), sets.LolCrops, sets.miniature_lol, data))

@@ -18,10 +18,10 @@ def enlarged(photo: Photo, factor: int) -> Photo:
         UserError: if the factor is less than one, or the photograph would have more than ``MAX_PIXELS``.
     """
     height, width = (factor * side for side in photo.pixels.shape[:2])
-    if factor < 1 or height * width > MAX_PIXELS:
-        raise UserError(
-            f"--scale {factor}: found {width} x {height} pixels, expected at most {MAX_PIXELS}, at least 1x"
-        )
+    if factor < 1:
+        raise UserError(f"--scale {factor}: found less than 1, expected a whole number of times")
+    if height * width > MAX_PIXELS:
+        raise UserError(f"--scale {factor}: found {width} x {height} pixels, expected at most {MAX_PIXELS}")
     if factor == 1:
         return photo
     pixels = np.stack([bicubic(channel, height, width) for channel in np.moveaxis(photo.pixels, 2, 0)], axis=2)

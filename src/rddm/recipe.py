@@ -175,15 +175,19 @@ def fitted(network: CompactConfig | UNetConfig, method: Method) -> CompactConfig
     return replace(network, in_channels=channels, heads=kind)
 
 
+def with_row(recipe: Recipe, method: Method, network: CompactConfig | UNetConfig) -> Recipe:
+    """Return the recipe with another method and network, and with a metric and weights of losses that fit them."""
+    metric = "loss" if method.origin == "zero" else recipe.metric
+    weights = recipe.head_weights if len(recipe.head_weights) == method.target.heads else (1.0,)
+    return replace(recipe, method=method, network=network, metric=metric, head_weights=weights, choose="no")
+
+
 def with_method(recipe: Recipe, row: Method) -> Recipe:
     """Return the recipe with another row of the table, seeing and told what the recipe's own row is."""
     extra = tuple(name for name in recipe.method.inputs if name != "x_in" and row.origin == "input")
     context = recipe.method.context if row.origin == "input" else ()
     method = replace(row, inputs=(*row.inputs, *extra), context=context)
-    metric = "loss" if row.origin == "zero" else recipe.metric
-    weights = recipe.head_weights if len(recipe.head_weights) == row.target.heads else (1.0,)
-    network = fitted(recipe.network, method)
-    return replace(recipe, method=method, network=network, metric=metric, head_weights=weights, choose="no")
+    return with_row(recipe, method, fitted(recipe.network, method))
 
 
 def continued(recipe: Recipe, spec: ModelSpec, initial: str) -> Recipe:
@@ -191,12 +195,8 @@ def continued(recipe: Recipe, spec: ModelSpec, initial: str) -> Recipe:
 
     The full rate would first undo what the model has learned at the end of its own run, when the rate was small.
     """
-    metric = "loss" if spec.method.origin == "zero" else recipe.metric
-    weights = recipe.head_weights if len(recipe.head_weights) == spec.method.target.heads else (1.0,)
-    return replace(
-        recipe, initial=initial, method=spec.method, network=spec.network, prepare=spec.prepare, lr=recipe.lr / 4,
-        metric=metric, head_weights=weights, choose="no",
-    )  # fmt: skip
+    found = with_row(recipe, spec.method, spec.network)
+    return replace(found, initial=initial, prepare=spec.prepare, lr=recipe.lr / 4)
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:

@@ -27,6 +27,7 @@ table: $(VENV)/.base
 
 pictures: $(VENV)/.base
 	$(BIN)/python examples/pictures.py
+	$(BIN)/python examples/generators.py
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""Input, output and target of every bundled model on photographs it was not trained on: ``make pictures``.
+"""Input, output and target of every bundled restoration on photographs it was not trained on: ``make pictures``.
 
 Not picked for looks: the models in the order of their names are given the sample photographs in the order of theirs,
 round and round; the degradation is one that the model's card was scored with, by seed 0 (for ``denoise-real``, which is
@@ -15,7 +15,6 @@ import rddm
 from rddm.degradations import parse
 from rddm.draws import generator_of, synthesised
 from rddm.metrics import psnr
-from rddm.model import bundled
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples" / "low-light"
@@ -30,7 +29,7 @@ def shown() -> dict[str, tuple[str, str]]:
         "denoise-real": "camera(3200)", "derain": "heavy_rain", "jpeg": "jpeg(10)", "low-light": "",
         "upscale": "downscale(4)",
     }  # fmt: skip
-    return {name: (degradations[name], samples[i % len(samples)]) for i, name in enumerate(bundled())}
+    return {name: (degradations[name], samples[i % len(samples)]) for i, name in enumerate(sorted(degradations))}
 
 
 def row(name: str, text: str, sample: str) -> Image.Image:

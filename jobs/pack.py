@@ -62,8 +62,10 @@ def pack_polyu(data: Path) -> None:
 
 
 def pack_cats(data: Path) -> None:
-    """Pack AFHQ's cats."""
-    copy([data / "afhq_cat/afhq_cat_64_q95.npz"], OUT / "cats")
+    """Pack AFHQ's cats, alone with dogs, and with photographs."""
+    cats = data / "afhq_cat/afhq_cat_64_q95.npz"
+    copy([cats, data / "cats_dogs/dogs_photos_64_q95.npz"], OUT / "cats")
+    copy([cats, *listed(OUT / "bsds500")], OUT / "photos-and-cats")
 
 
 if __name__ == "__main__":

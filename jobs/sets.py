@@ -14,6 +14,7 @@ from rddm.photos import Files, Photos, remembered, resized
 from rddm.preprocess import Pixels, Whole
 from rddm.recipe import Recipe
 
+CATS, DOGS = "afhq_cat_64_q95.npz", "dogs_photos_64_q95.npz"
 SHIFTED = {"515", "570", "649", "700", "701"}  # pairs of LOL that do not match by 2 pixels (shared/data/README.md)
 
 
@@ -102,20 +103,25 @@ def clean_folder(folder: Path, recipe: Recipe) -> Files:
 class Packed:
     """Images of one size in one file: JPEG bytes with their offsets and names.
 
+    Arguments:
+        path: the file.
+        side: to which they are resized, None for as they are.
+
     Raises:
         UserError: if the file is missing.
     """
 
     kinds: Collection[str] = ("clean",)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, side: int | None = None) -> None:
         if not path.exists():
             raise UserError(f"{path}: no such file, expected images packed as jpeg, offsets and names")
         packed = np.load(path)
         ends, data = packed["offsets"], packed["jpeg"].tobytes()
         self.names = packed["names"].tolist()
         jpegs = (io.BytesIO(data[a:b]) for a, b in zip(ends, ends[1:]))
-        self.images = np.stack([np.asarray(Image.open(jpeg).convert("RGB")) for jpeg in jpegs])
+        images = (np.asarray(Image.open(jpeg).convert("RGB")) for jpeg in jpegs)
+        self.images = np.stack([image if side is None else resized(image, side) for image in images])
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -135,8 +141,54 @@ class Packed:
 
 
 def cats(folder: Path, recipe: Recipe) -> Packed:
-    """Return AFHQ's cats at 64x64."""
-    return Packed(folder / "afhq_cat_64_q95.npz")
+    """Return AFHQ's cats at the side of the recipe's pieces, 64 at most."""
+    return Packed(folder / CATS, recipe.phases[0].crop)
+
+
+class DogsAndCats(Packed):
+    """AFHQ's cats, to be reached from photographs of dogs that are drawn at random."""
+
+    kinds: Collection[str] = ("clean", "degraded")
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        side = recipe.phases[0].crop
+        super().__init__(folder / CATS, side)
+        self.dogs = Packed(folder / DOGS, side)
+
+    def pixels(self, kind: str, i: int) -> Pixels:
+        """Return a cat or a dog."""
+        return self.dogs.pixels(kind, i) if kind == "degraded" else super().pixels(kind, i)
+
+
+class PhotosAndCats(Files):
+    """A folder's photographs, then AFHQ's cats."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        super().__init__(pair_up({"clean": folder}), recipe)
+        self.preload()
+        self.cats = Packed(folder / CATS, recipe.phases[0].crop)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return super().__len__() + len(self.cats)
+
+    def name(self, i: int) -> str:
+        """Return the name of a photograph or a cat."""
+        beyond = i - super().__len__()
+        return super().name(i) if beyond < 0 else self.cats.name(beyond)
+
+    def pixels(self, kind: str, i: int) -> Pixels:
+        """Return a photograph or a cat."""
+        beyond = i - super().__len__()
+        return super().pixels(kind, i) if beyond < 0 else self.cats.pixels(kind, beyond)
+
+
+def photographs(photos: Photos) -> list[int]:
+    """Return the positions of the photographs to train on, often enough to be about as many as the cats."""
+    assert isinstance(photos, PhotosAndCats)
+    count = len(photos) - len(photos.cats)
+    fit, _ = hold_out(len(photos))
+    return [i for i in fit if i < count] * (len(photos.cats) // count - 1)
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:
@@ -167,7 +219,7 @@ def miniature_lol(folder: Path) -> None:
 
 
 def miniature_cats(folder: Path) -> None:
-    """Write some images in one file."""
+    """Write some images in one file, and others in a second."""
     jpegs = []
     for i in range(6):
         buffer = io.BytesIO()
@@ -175,4 +227,11 @@ def miniature_cats(folder: Path) -> None:
         jpegs.append(buffer.getvalue())
     offsets = np.cumsum([0, *map(len, jpegs)])
     data = np.frombuffer(b"".join(jpegs), np.uint8)
-    np.savez(folder / "afhq_cat_64_q95.npz", jpeg=data, offsets=offsets, names=[str(i) for i in range(6)])
+    for name in (CATS, DOGS):
+        np.savez(folder / name, jpeg=data, offsets=offsets, names=[str(i) for i in range(6)])
+
+
+def miniature_photos_and_cats(folder: Path) -> None:
+    """Write some photographs and some images in one file."""
+    miniature_folder(folder)
+    miniature_cats(folder)

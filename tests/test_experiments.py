@@ -14,9 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
+from rddm.clipping import clip_none
 from rddm.degradations import Choice, Degraded, parse
+from rddm.denoiser import NetworkDenoiser
+from rddm.loss import Batch
+from rddm.methods import METHODS
 from rddm.model import network
+from rddm.path import Node
 from rddm.recipes import all_in_one
+from rddm.sample import sample
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
@@ -41,8 +47,8 @@ def equalisation() -> ModuleType:
     return module("equalisation")
 
 
-def smoke(name: str, out: Path) -> str:
-    line = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), "--smoke", "--out", str(out)]
+def smoke(name: str, out: Path, *more: str) -> str:
+    line = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), "--smoke", "--out", str(out), *more]
     done = subprocess.run(line, cwd=out, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -129,3 +135,90 @@ def test_the_told_network_sees_the_colour_and_its_recipe_is_the_untold_one() -> 
     assert replace(told, name=plain.name, method=plain.method, network=network) == plain
     families = parse(plain.degrade)
     assert isinstance(families, Choice) and len(families.options) == len(experiment.COLOURS)
+
+
+def test_conversion(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    printed = smoke("conversion", tmp_path)
+    found = json.loads((tmp_path / "conversion.json").read_text())
+    worst = {name: max(row.values()) for name, row in found["differences"].items()}
+    exact = [value for name, value in worst.items() if "float64" in name and "increments" not in name]
+    assert len(exact) == 4 and max(exact) <= 1e-10 and "max |difference|" in printed  # measured 1.4e-14
+    assert all(value < 1e-4 for name, value in worst.items() if "increments" not in name)  # measured 5e-6
+    assert worst["epsilon, DDIM as increments, float64"] > 0.1  # which are another sampler where x_0 is clipped
+    assert found["readjusted"].pop("unadjusted")["t"] == {"apart": 0, "own": 1}
+    assert set(found["readjusted"]["P(1-x, 1), P(x, 1)"]) == {"published", "t", "noise", "ratio"}
+    assert all(cell["apart"] > 0.001 for row in found["readjusted"].values() for cell in row.values())
+
+
+def test_a_network_that_knows_the_index_alone_on_another_path() -> None:
+    experiment, seen = module("readjusting"), []
+    method = METHODS["ddim"]
+
+    def net(x: torch.Tensor, clock: torch.Tensor) -> tuple[torch.Tensor]:
+        seen.append((x, float(clock[0, 0])))
+        return (torch.tanh(x),)
+
+    denoiser = NetworkDenoiser(net, method)  # pyright: ignore[reportArgumentType]
+    x_t, zeros, known = torch.randn(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), method.path.index(700)  # pyright: ignore
+    small = Node(1 - (1 - known.abar) / 2, known.bbar / 2, 0.3)  # the same state, at half its scale
+    for x, y in zip(denoiser(x_t, zeros, known), experiment.by_ratio(denoiser)(x_t / 2, zeros, small), strict=True):
+        assert torch.allclose(x, y, atol=1e-6)  # measured 0
+    assert seen[-1][1] == 700
+    kept = experiment.published(denoiser)(x_t, zeros, Node(0.1, 0.2, known.t))
+    assert torch.equal(kept.x_0, denoiser(x_t, zeros, known).x_0)
+    quiet = Node(0.5, method.path.index(123).bbar, 0.9)  # pyright: ignore
+    noise = experiment.keeping_eps(experiment.by_noise(denoiser), clip_none)(x_t, zeros, quiet)
+    assert seen[-1][1] == 123 and torch.equal(seen[-1][0], x_t)
+    assert torch.allclose(0.5 * noise.x_0 + quiet.bbar * noise.eps, x_t, atol=1e-6)  # at this node; measured 1e-7
+
+
+def test_set_distance(tmp_path: Path) -> None:
+    printed = smoke("set_distance", tmp_path)
+    experiment = module("set_distance")
+    found = json.loads((tmp_path / "set-distance.json").read_text())
+    assert list(found) == ["wavelet 16", "random 16", "denoiser 16"] and "does not follow" in printed
+    for name, space in found.items():
+        kinds = [f"{kind}-{name.split()[0]}" for kind in ("frechet", "kernel")]
+        assert list(space["harms"]) == list(experiment.AMOUNTS)
+        assert all(list(row) == kinds for rows in space["harms"].values() for row in rows)
+    clean, noisy = found["wavelet 16"]["harms"]["noise, sigma of 255"]
+    assert noisy["kernel-wavelet"][0] > 5 * clean["kernel-wavelet"][3]  # sigma 40 against the floor; measured 44 times
+
+
+def test_harms_of_sets_are_what_they_say() -> None:
+    experiment = module("set_distance")
+    x = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    harms = experiment.harms(torch.ones(40, 3, 16, 16))
+    made = harms["dogs, share"](x, 0.25)
+    assert int((made == 1).flatten(1).all(1).sum()) == 10 and int((made == x).flatten(1).all(1).sum()) == 30
+    moved = experiment.shuffled(x)
+    assert torch.equal(moved.flatten(2).sort(2).values, x.flatten(2).sort(2).values)
+    assert torch.equal(moved[..., 8:, 8:], x[..., :8, :8]) and not (moved == x)[..., :8, :8].flatten(1).all(1).any()
+    assert len(harms["different images of 1000"](x, 100).unique(dim=0)) == 4
+    assert torch.equal(harms["upside down, share"](x, 1), x.flip(2))
+    assert torch.allclose(harms["warped, by 64ths"](x, 0), x, atol=1e-5)  # measured 2e-6
+
+
+def test_other_data(tmp_path: Path) -> None:
+    printed = smoke("other_data", tmp_path, "--task", "pan")
+    (rows,) = json.loads((tmp_path / "other_data.json").read_text()).values()
+    assert list(rows) == ["input", "Brovey", "GIHS", "SM-Res"] and all(name in printed for name in rows)
+    for old in ("Brovey", "GIHS"):
+        assert rows[old]["PSNR, dB"][0] > rows["input"]["PSNR, dB"][0] + 2  # measured: 5.2 and 3.6
+    config = json.loads((tmp_path / "pan" / "model" / "config.json").read_text())
+    assert (config["network"]["in_channels"], config["network"]["out_channels"]) == (9, 4)
+    assert rows["SM-Res"]["updates"] == 2 and (tmp_path / "other-data.jpg").stat().st_size > 1000
+
+
+def test_videos_are_restored_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    tasks = module("other_tasks")
+    recipe = tasks.TASKS["video"].nets["SM-Res, frame by frame"].recipe
+    net, x = network(recipe.network).requires_grad_(False), torch.rand(2, 1, 8, 16, 16)
+    batch = Batch(x, x, torch.ones(2), x, {})
+    noise = torch.randn(16, 1, 16, 16, generator=torch.Generator().manual_seed(recipe.seed))
+    found = tasks.by_frame(net, recipe, batch)
+    denoiser, nodes = NetworkDenoiser(net, recipe.method), recipe.method.path.grid(2)
+    alone = sample(denoiser, x[1:, :, 3], nodes, noise=lambda like: noise[11:12]).clamp(-1, 1)  # video 1, frame 3
+    assert found.shape == x.shape and torch.allclose(found[1:, :, 3], alone, atol=1e-5)  # measured: 3.3e-7

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = {
     "low_light": [], "low_light_cpu": ["--stage", "lit"], "low_light_published": [], "cats": [],
-    "restoration": ["--task", "deblur"], "sampling_methods": ["--variant", "sm-res-n-0.01"],
+    "generation_cpu": ["--model", "inpaint"], "restoration": ["--task", "deblur"],
+    "sampling_methods": ["--variant", "sm-res-n-0.01"],
 }  # fmt: skip
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
 

@@ -15,7 +15,7 @@ PROOFS = ("test_transition.py", "test_solvers.py", "test_prediction.py", "gaussi
 BUGS = {
     "sign of the residual": ("path.py", "x_0 + node.abar * res", "x_0 - node.abar * res"),
     "sign in the increment": ("transition.py", "x_t - (now.abar - then.abar)", "x_t + (now.abar - then.abar)"),
-    "swapped t and s": ("transition.py", "x_0 + then.abar * res + k", "x_0 + now.abar * res + k"),
+    "swapped t and s": ("transition.py", "x_0 + then.abar * res + k * (", "x_0 + now.abar * res + k * ("),
     "swapped t and s in markov": ("transition.py", "(1 - t.abar) / (1 - s.abar)", "(1 - s.abar) / (1 - t.abar)"),
     "missing square in the variance": ("transition.py", "variance = then.bbar**2 - (k * now.bbar) ** 2", "variance = then.bbar**2 - k * now.bbar"),
     "missing square in the gain": ("transition.py", 'Gain("residual", lambda t, s: (s.bbar / t.bbar) ** 2)', 'Gain("residual", lambda t, s: s.bbar / t.bbar)'),

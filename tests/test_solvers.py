@@ -8,7 +8,8 @@ from gaussian import F64, ORACLE, fine, inner_nodes, origin
 
 from rddm.methods import METHODS
 from rddm.path import CLEAN, Node, gaussian
-from rddm.sample import noise_first, residual_first, sample, with_jumps
+from rddm.sample import noise_first, residual_first, sample, staircase, with_jumps
+from rddm.schedules import CrossedPath, DDPMPath, PowerPath
 from rddm.solvers import SOLVERS, Ancestral, DPMSolver2M, Heun, Move, Solver
 from rddm.transition import anchor_x_t, residual
 
@@ -121,3 +122,19 @@ def test_jumps_keep_the_distribution() -> None:
     assert (out.mean(0) - ORACLE.mean).abs().max() < 0.05
     # x_0^ of the last step is a mean: its spread falls short of sqrt(var) by the last step's, and never exceeds it
     assert ((out.std(0) / ORACLE.var.sqrt()) < 1.03).all() and ((out.std(0) / ORACLE.var.sqrt()) > 0.8).all()
+
+
+def test_a_staircase_removes_residual_and_noise_in_turn_and_meets_the_joint_way() -> None:
+    path = PowerPath()
+    nodes = staircase(path, 4)
+    moved = [(a.abar != b.abar, a.bbar != b.bbar) for a, b in zip(nodes, nodes[1:])]
+    assert moved == [(True, False), (False, True)] * 4
+    assert nodes[::2] == path.grid(4) and nodes[-2].bbar > 0
+
+
+def test_a_crossed_path_has_the_residual_of_one_and_the_noise_of_the_other() -> None:
+    crossed = CrossedPath(PowerPath(alpha="mean"), DDPMPath())
+    for i in (0, 499, 999):
+        assert crossed.index(i)[:2] == (PowerPath(alpha="mean").index(i).abar, DDPMPath().index(i).bbar)
+    with pytest.raises(ValueError, match="found 10 and 1000 times"):
+        CrossedPath(PowerPath(steps=10), DDPMPath())

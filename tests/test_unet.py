@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rddm.nn.layers import WeightStandardizedConv2d, pad_to_multiple, sinusoids
+from rddm.nn.layers import WeightStandardizedConv2d, sinusoids
+from rddm.nn.spatial import pad_to_multiple
 from rddm.nn.unet import HEADS, UNet, UNetConfig
 from rddm.published import infer_config, rename
 

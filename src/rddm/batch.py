@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -126,24 +128,41 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, devi
     Without ``model_name`` each photo gets the bundled model that it needs (``rddm.triage``), or the one that sharpens
     what was enlarged.
     """
-    sources = find_inputs(inputs)
-    targets = destinations([path for path, _ in sources], out)
     enlarging = ENLARGER if options.scale > 1 else None
     models = Models(model_name or enlarging, choose_device(device))
+    work = partial(restore_file, models, options=options)
+    return for_each(inputs, out, work, "restored", options.compare)
+
+
+def for_each(inputs: Sequence[str], out: Path, work: Callable[[Path, Path], None], done: str, compare: bool) -> int:
+    """Do something with photos and return how many failed, each with one line on the error stream.
+
+    Arguments:
+        inputs: files, folders and patterns.
+        out: file for one photo, folder for several.
+        work: ``(source, target)``, what is done with a photo.
+        done: what became of a photo, in a word.
+        compare: whether a comparison is written :func:`beside` each target too.
+
+    Raises:
+        UserError: if several photos would go to one file.
+    """
+    sources = find_inputs(inputs)
+    targets = destinations([path for path, _ in sources], out)
     taken: dict[Path, Path] = {}
     failures = 0
     for (source, missing), target in zip(sources, targets, strict=True):
         try:
             if missing:
                 raise UserError(missing)
-            for output in (target, beside(target)) if options.compare else (target,):
+            for output in (target, beside(target)) if compare else (target,):
                 check_destination(source, output, taken)
-            restore_file(models, source, target, options)
+            work(source, target)
         except UserError as error:
             failures += 1
             print(f"rddm: {error}", file=sys.stderr)
     if len(sources) > 1:
-        print(f"{len(sources) - failures} of {len(sources)} photos restored")
+        print(f"{len(sources) - failures} of {len(sources)} photos {done}")
     return failures
 
 
@@ -165,7 +184,7 @@ def restore_file(models: Models, source: Path, target: Path, options: Options) -
     Raises:
         UserError: if it cannot be read, restored or written, or the memory does not suffice.
     """
-    try:
+    with in_one_line(str(source), "try --tile 128"):
         photo = enlarged(read_photo(source), options.scale)
         model = models.for_photo(source, photo.pixels)
         height, width = photo.pixels.shape[:2]
@@ -176,14 +195,25 @@ def restore_file(models: Models, source: Path, target: Path, options: Options) -
         notes = write_photo(target, Photo(pixels, photo.alpha, photo.format, photo.metadata))
         if options.compare:
             write_photo(beside(target), Photo(side_by_side(photo.pixels, pixels), None, photo.format))
+    for note in notes:
+        print(note)
+
+
+@contextmanager
+def in_one_line(name: str, advice: str) -> Iterator[None]:
+    """Turn what a sampler may fail with into one line about ``name``; ``advice`` helps if the memory did not suffice.
+
+    Raises:
+        UserError: if the path does not admit the solver, or there is too little memory.
+    """
+    try:
+        yield
     except Inadmissible as error:
-        raise UserError(f"{source}: {error}; expected another --solver or model") from None
+        raise UserError(f"{name}: {error}; expected another --solver or model") from None
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's CPU allocator has no type for it
             raise
-        raise UserError(f"{source}: out of memory; try --tile 128") from None
-    for note in notes:
-        print(note)
+        raise UserError(f"{name}: out of memory; {advice}") from None
 
 
 def make_folder(folder: Path) -> None:
@@ -211,9 +241,14 @@ def megabytes(count: int) -> str:
 
 
 def run_with_bar(job: Job, pixels: Pixels, name: str) -> Pixels:
-    """Run a job with a progress bar on the error stream, if that is a terminal."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("tiles"),
-               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    """Run a job with a progress bar."""
+    with bar_of("tiles") as bar:
         task = bar.add_task(name, total=job.tiles)
         return run(job, pixels, lambda: bar.advance(task))
+
+
+def bar_of(unit: str) -> Progress:
+    """Return a progress bar that counts something, on the error stream, if that is a terminal."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]  # fmt: skip
+    return Progress(*columns, console=Console(stderr=True), transient=True)

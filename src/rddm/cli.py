@@ -1,4 +1,4 @@
-"""The command line: ``rddm restore | train | evaluate | methods | models | convert``.
+"""The command line: ``rddm restore | generate | inpaint | translate | train | evaluate | methods | models | convert``.
 
 Every mistake of the user's is one line on the error stream and exit code 2. Heavy modules are imported by the command
 that needs them: ``rddm --help`` answers at once.
@@ -17,10 +17,16 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="rddm", description="Diffusion for image restoration.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_restore(commands.add_parser("restore", help="restore photos: files, folders or patterns"))
+    add_generate(commands.add_parser("generate", help="draw images from noise"))
+    add_inpaint(commands.add_parser("inpaint", help="fill the missing parts of a photo"))
+    add_translate(commands.add_parser("translate", help="turn photos of one kind into another: dogs into cats"))
     commands.add_parser("methods", help="print the table of methods")
     commands.add_parser("models", help="list the bundled models with data, cost and scores")
-    convert = commands.add_parser("convert", help="turn an RDDM authors' checkpoint into a model of ours")
-    convert.add_argument("checkpoint", type=Path, help="the authors' model-N.pt")
+    convert = commands.add_parser(
+        "convert", help="turn a checkpoint of the authors or of diffusers into a model of ours"
+    )
+    about = "the authors' model-N.pt, or the folder of a diffusers DDPM or DDIM (unet/, scheduler/)"
+    convert.add_argument("checkpoint", type=Path, help=about)
     convert.add_argument("out", type=Path, help="folder to write")
     convert.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged (published results) or raw")
     convert.add_argument("--objective", default="auto", help="auto, pred_res, pred_noise, pred_res_noise, ...")
@@ -92,6 +98,58 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     command.add_argument("--compare", action="store_true", help="also write input | output side by side")
 
 
+def add_common(command: argparse.ArgumentParser, model: str) -> None:
+    """Add the options that ``generate``, ``inpaint`` and ``translate`` share."""
+    command.add_argument("--model", default=model, help=f"bundled name, folder or hub repository; {model} if not given")
+    command.add_argument("--steps", type=int, help="network calls; the model's own number if not given")
+    command.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
+    command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+
+
+def add_path(command: argparse.ArgumentParser, default: str) -> None:
+    """Add the option that chooses the way through the plane."""
+    ways = ["joint", "residual-first", "noise-first"]
+    text = f"what is undone first, in --steps steps each, for models told both; {default} if not given"
+    command.add_argument("--path", choices=ways, help=text)
+
+
+def add_generate(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``rddm generate``."""
+    command.add_argument("-n", type=int, default=1, metavar="N", help="how many")
+    command.add_argument(
+        "-o", "--out", type=Path, required=True, help="file for one sheet of all, folder for a file each"
+    )
+    add_common(command, "cats")
+    command.add_argument("--solver", choices=["ancestral", "euler", "heun", "ab2", "dpm++"], help="how to step")
+    add_path(command, "joint")
+    command.add_argument("--side", type=int, help="of the images, in pixels; the model's own if not given")
+    command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge what is written, pixel by pixel")
+
+
+def add_inpaint(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``rddm inpaint``."""
+    command.add_argument("input", type=Path, metavar="IN", help="photo")
+    command.add_argument(
+        "--mask", type=Path, required=True, help="picture of the photo's size, white where it is missing"
+    )
+    command.add_argument("-o", "--out", type=Path, required=True, help="file or folder")
+    add_common(command, "inpaint")
+    grey = command.add_mutually_exclusive_group()
+    grey.add_argument("--threshold", type=int, metavar="N", help="what of the mask is at least N of 255 is white")
+    grey.add_argument("--soft", action="store_true", help="blend along the mask's grey edges")
+    command.add_argument("--compare", action="store_true", help="also write input | output side by side")
+
+
+def add_translate(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``rddm translate``."""
+    command.add_argument("inputs", nargs="+", metavar="IN", help="photo, folder or pattern")
+    command.add_argument("-o", "--out", type=Path, required=True, help="file for one photo, folder for several")
+    add_common(command, "translate")
+    command.add_argument("-n", type=int, default=1, metavar="N", help="translations of each photo, on one sheet")
+    add_path(command, "residual-first")
+    command.add_argument("--compare", action="store_true", help="also write input | outputs side by side")
+
+
 def tile_side(text: str) -> int | None:
     """Parse ``auto`` (None), ``off`` (0) or a side in pixels."""
     if text in ("auto", "off"):
@@ -125,11 +183,43 @@ def restore(args: argparse.Namespace) -> int:
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 
+def generate(args: argparse.Namespace) -> int:
+    """Generate images."""
+    from rddm.generate import Options, generate_files
+
+    options = Options(args.n, args.steps, args.solver, args.seed, args.side, args.path, args.scale)
+    generate_files(args.out, args.model, args.device, options)
+    return 0
+
+
+def inpaint(args: argparse.Namespace) -> int:
+    """Fill the missing parts of a photo."""
+    from rddm.inpaint_file import Options, inpaint_file
+
+    options = Options(args.steps, args.seed, args.compare, args.threshold, args.soft)
+    inpaint_file(args.input, args.mask, args.out, args.model, args.device, options)
+    return 0
+
+
+def translate(args: argparse.Namespace) -> int:
+    """Translate photos; the exit code tells whether all went well."""
+    from rddm.translate import Options, translate_files
+
+    options = Options(args.n, args.steps, args.seed, args.path, args.compare)
+    return 2 if translate_files(args.inputs, args.out, args.model, args.device, options) else 0
+
+
 def convert(args: argparse.Namespace) -> int:
     """Convert a checkpoint."""
     from rddm.convert import convert_published
+    from rddm.convert_diffusers import convert_diffusers
 
-    model = convert_published(args.checkpoint, args.out, args.weights, args.objective, args.equalise)
+    if args.checkpoint.is_dir():
+        if (args.weights, args.objective, args.equalise) != ("ema", "auto", False):
+            raise UserError(f"{args.checkpoint}: --weights, --objective and --equalise are for an authors' model-N.pt")
+        model = convert_diffusers(args.checkpoint, args.out)
+    else:
+        model = convert_published(args.checkpoint, args.out, args.weights, args.objective, args.equalise)
     print(f"{args.out}: {model.spec.name}, {model.spec.card['parameters']:,} parameters, from {args.checkpoint}")
     return 0
 
@@ -167,6 +257,9 @@ def evaluate(args: argparse.Namespace) -> int:
 
 COMMANDS = {
     "restore": restore,
+    "generate": generate,
+    "inpaint": inpaint,
+    "translate": translate,
     "train": train,
     "methods": methods,
     "models": models,

@@ -45,6 +45,15 @@ def convert_published(
     spec = published_spec(checkpoint, source, weights, objective, equalise)
     model = Model(spec)
     model.net.load_state_dict(checkpoint.ema if weights == "ema" else checkpoint.raw)
+    return written(model, out)
+
+
+def written(model: Model, out: Path) -> Model:
+    """Write a model's folder, and return the model, ready to be asked.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
     model.eval().requires_grad_(False)
     try:
         model.save_pretrained(out)

@@ -42,11 +42,11 @@ def gmacs(model: Model, height: int = 256, width: int = 256) -> float:
 
 
 @lru_cache(maxsize=256)  # the photos of a test set are often of one size
-def network_gmacs(config: CompactConfig | UNetConfig, height: int, width: int) -> float:
-    """Return :func:`gmacs` of a network of the given shape."""
+def network_gmacs(config: CompactConfig | UNetConfig, *size: int) -> float:
+    """Return :func:`gmacs` of a network of the given shape, a side for each of its dimensions."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         net = network(config)
-        net(torch.empty(1, config.in_channels, height, width), torch.empty(1, config.told))
+        net(torch.empty(1, config.in_channels, *size), torch.empty(1, config.told))
     return counter.get_total_flops() / 2e9
 
 

@@ -9,6 +9,7 @@ training processes that share them out.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -63,6 +64,27 @@ AUGMENT: dict[str, Callable[[torch.Generator], Callable[[NDArray], NDArray]]] = 
 }
 
 
+class Samples(Protocol):
+    """What a run draws its samples from: photographs, :class:`Draws`, or anything else in 1, 2 or 3 dimensions."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many things there are to draw from."""
+        ...
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor] | UserError:
+        """Return sample ``i`` of pieces of ``crop`` for ``(i, crop)``, which nothing else may change, or what is wrong.
+
+        A sample has ``x_0`` and ``x_in`` in [-1, 1], (C, *spatial), ``t`` and ``eps`` (see :func:`noised`), and the
+        conditions that the recipe's method lists.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Draws(Dataset):
     """The samples of a run: ``draws[i, crop]`` is sample ``i`` with pieces of ``crop`` pixels, as tensors by name.
@@ -80,6 +102,20 @@ class Draws(Dataset):
     recipe: Recipe
     degrade: Degradation | None = None
     stream: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that the recipe is for photographs.
+
+        Raises:
+            UserError: if its network has other channels or dimensions.
+        """
+        if not self.recipe.photographic:
+            shape = f"{self.recipe.network.out_channels} channels in {self.recipe.network.dims} dimensions"
+            raise UserError(f"recipe {self.recipe.name}: a network of {shape}, expected 3 in 2 for photographs")
+
+    def __len__(self) -> int:
+        """Return how many photographs are used."""
+        return len(self.chosen)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor] | UserError:
         """Return a sample, or what is wrong with the photograph: an error raised in another process loses its line."""
@@ -99,9 +135,7 @@ class Draws(Dataset):
         sample = self.degraded(which, pieces, generator)
         for name in self.recipe.method.context:  # in the row's order: that of a set differs from process to process
             sample[name] = sample[name] + self.recipe.jitter * torch.randn(sample[name].shape, generator=generator)
-        sample["t"] = draw_times(self.recipe.method.path, 1, generator, self.recipe.start_share)[0]
-        sample["eps"] = torch.randn(sample["x_0"].shape, generator=generator)
-        return sample
+        return noised(sample, self.recipe, generator)
 
     def cut(self, which: int, crop: int, generator: torch.Generator) -> Pieces:
         """Cut the same window out of the photographs of a pair; unpaired photographs are drawn apart."""
@@ -135,6 +169,12 @@ class Draws(Dataset):
         if "mask" in pieces and "mask" in method.inputs:
             sample["mask"] = (to_image(pieces["mask"]) + 1) / 2
         return sample
+
+
+def noised(sample: dict[str, Tensor], recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return a sample with its time ``t``, in (0, 1], and its noise ``eps``, shaped as ``x_0``."""
+    t = draw_times(recipe.method.path, 1, generator, recipe.start_share)[0]
+    return sample | {"t": t, "eps": torch.randn(sample["x_0"].shape, generator=generator)}
 
 
 def names_of(recipe: Recipe) -> set[str]:

@@ -1,7 +1,8 @@
 """Hugging Face: the configuration of a ``diffusers`` DDPM or DDIM scheduler as a row of the table.
 
 A configuration is a mapping, ``scheduler.config`` or a ``scheduler_config.json``; ``diffusers`` itself is not needed,
-and fields left out take its defaults. Sample with ``x_in = 0`` along ``nodes_from(path, timesteps(config, steps))``.
+and fields left out take its defaults. Sample with ``x_in = 0`` and the row's gain and anchor along
+``trajectory(config, steps)``; it starts from standard normal noise, as ``x_start``, at whatever index it starts.
 
 Two habits of its DDIMScheduler are not kept. It steps to ``t - T // steps`` whatever the next timestep is, so that with
 "linspace", or with "trailing" when ``steps`` does not divide T, it lands beside the node from which it goes on. And
@@ -14,11 +15,12 @@ from typing import Any
 
 import torch
 
-from rddm.clipping import clip_none, clip_x_0
+from rddm.clipping import clip_none, clip_x_0, published_x_0
 from rddm.methods import METHODS, Method
-from rddm.path import TabulatedPath
+from rddm.path import Node, TabulatedPath, nodes_from
 from rddm.prediction import EPS, X0, Target, V
 from rddm.schedules import Betas, DDPMPath, TablePath, convert_ddpm, ddpm_betas
+from rddm.transition import anchor_eps
 
 SCHEDULES: dict[str, Betas] = {
     "linear": "linear",
@@ -31,7 +33,7 @@ READABLE: dict[str, tuple[Any, ...]] = {  # the first is the default; any other 
     "beta_schedule": tuple(SCHEDULES),
     "prediction_type": tuple(TARGETS),
     "timestep_spacing": ("leading", "trailing", "linspace"),
-    "variance_type": ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),  # a gain; not learned ones
+    "variance_type": ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),  # not learned ones
     "thresholding": (False,),
     "clip_sample": (True, False),
     "clip_sample_range": (1.0,),
@@ -73,8 +75,20 @@ def path_of(config: Mapping[str, Any]) -> TabulatedPath:
     return TablePath(tuple(abar.tolist()), tuple(bbar2.tolist()))
 
 
+def row_of(config: Mapping[str, Any]) -> Method:
+    """Return the row that samples as the scheduler does, clipping included, with a path and a target of its own.
+
+    DDPM's for a DDPMScheduler. DDIM's for a DDIMScheduler, which clips ``x_0`` and keeps ``eps``; and for a
+    DDPMScheduler of larger variance than its posterior's, which adds more noise than the path has: no gain does.
+    """
+    clipped, small = read(config, "clip_sample"), read(config, "variance_type").startswith("fixed_small")
+    if read(config, "_class_name") == "DDPMScheduler" and small:
+        return replace(METHODS["ddpm"], clip=clip_x_0 if clipped else clip_none)
+    return replace(METHODS["ddim"], clip=published_x_0 if clipped else clip_none, anchor=anchor_eps)
+
+
 def from_scheduler(config: Mapping[str, Any]) -> Method:
-    """Return DDIM's row with the scheduler's path, target and clipping (as ``use_clipped_model_output=True`` clips).
+    """Return the row of the table that a scheduler's configuration says: :func:`row_of`, with its path and target.
 
     Raises:
         ValueError: for a field whose value no row says, or ``epsilon`` on a path with zero terminal SNR.
@@ -84,8 +98,17 @@ def from_scheduler(config: Mapping[str, Any]) -> Method:
     path, target = path_of(config), TARGETS[read(config, "prediction_type")]
     if target is EPS and path.index(path.length - 1).abar == 1:
         raise ValueError("prediction_type: found 'epsilon' with zero terminal SNR, expected 'sample' or 'v_prediction'")
-    clip = clip_x_0 if read(config, "clip_sample") else clip_none
-    return replace(METHODS["ddim"], path=path, target=target, clip=clip)
+    row = row_of(config)
+    return replace(row, path=path, target=target, steps=min(row.steps, path.length))
+
+
+def trajectory(config: Mapping[str, Any], steps: int) -> list[Node]:
+    """Return the ``steps + 1`` nodes that a scheduler goes along, the last of them the clean image.
+
+    Raises:
+        ValueError: as :func:`path_of` and :func:`timesteps`.
+    """
+    return nodes_from(path_of(config), timesteps(config, steps))
 
 
 def timesteps(config: Mapping[str, Any], steps: int) -> list[int]:

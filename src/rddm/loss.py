@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rddm.denoiser import NetworkDenoiser, rate_of
+from rddm.nn.spatial import LAYOUT
 from rddm.path import Node, Noise, Path, TabulatedPath
 from rddm.prediction import Outputs
 
@@ -15,7 +16,7 @@ Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class Batch(NamedTuple):
-    """What one update sees: images in [-1, 1], (B, C, H, W), with everything that was drawn for them.
+    """What one update sees: images in [-1, 1], (B, C, *spatial), with everything that was drawn for them.
 
     Arguments:
         x_0: clean images.
@@ -36,7 +37,7 @@ class Batch(NamedTuple):
 
         def moved(x: Tensor) -> Tensor:
             x = x.to(device, non_blocking=True)
-            return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+            return x.contiguous(memory_format=LAYOUT.get(x.ndim - 2, torch.contiguous_format))
 
         conditions = {name: moved(value) for name, value in self.conditions.items()}
         return Batch(moved(self.x_0), moved(self.x_in), self.t.to(device), moved(self.eps), conditions)
@@ -77,7 +78,7 @@ def compare(denoiser: NetworkDenoiser, x_0: Tensor, x_in: Tensor, t: Tensor, noi
 
     Arguments:
         denoiser: the network with its row and, per batch, its conditions.
-        x_0: clean images in [-1, 1], (B, C, H, W).
+        x_0: clean images in [-1, 1], (B, C, *spatial).
         x_in: degraded images, zero for pure generation.
         t: times in (0, 1], (B,).
         noise: the source of ``eps``.
@@ -106,8 +107,9 @@ def charbonnier(output: Tensor, truth: Tensor) -> Tensor:
 
 
 def frequency(output: Tensor, truth: Tensor) -> Tensor:
-    """Return ``E |F(output) - F(truth)|`` over the frequencies of the orthonormal 2-D Fourier transform."""
-    return torch.fft.rfft2((output - truth).float(), norm="ortho").abs().mean()
+    """Return ``E |F(output) - F(truth)|`` over the frequencies of the orthonormal Fourier transform in space."""
+    difference = (output - truth).float()
+    return torch.fft.rfftn(difference, dim=tuple(range(2, difference.ndim)), norm="ortho").abs().mean()
 
 
 DISTANCES: dict[str, Distance] = {"l1": F.l1_loss, "l2": F.mse_loss, "charbonnier": charbonnier}

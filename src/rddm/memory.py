@@ -51,11 +51,14 @@ class PeakMemory(TorchDispatchMode):
 
 
 @lru_cache(maxsize=256)  # the photos of a batch are often of one size
-def call_bytes(config: CompactConfig | UNetConfig, height: int, width: int) -> int:
-    """Return the peak bytes of one call of a network on an image, its input included, found on shapes alone."""
+def call_bytes(config: CompactConfig | UNetConfig, *size: int) -> int:
+    """Return the peak bytes of one call of a network on an image, its input included, found on shapes alone.
+
+    ``size`` is a side for each of the network's dimensions.
+    """
     with torch.device("meta"), torch.inference_mode():
         copy = network(config)
-        x, clock = torch.empty(1, config.in_channels, height, width), torch.empty(1, config.told)
+        x, clock = torch.empty(1, config.in_channels, *size), torch.empty(1, config.told)
         with PeakMemory() as counter:
             copy(x, clock)
     return counter.peak + x.numel() * 4
@@ -65,11 +68,12 @@ def call_bytes(config: CompactConfig | UNetConfig, height: int, width: int) -> i
 def training_bytes(config: CompactConfig | UNetConfig, batch: int, side: int) -> int:
     """Return the peak bytes of training: weights, average, gradients and two moments, and what a pass keeps.
 
-    Found on shapes alone, for ``batch`` square pieces in float32.
+    Found on shapes alone, for ``batch`` pieces in float32 whose sides are all ``side``.
     """
     with torch.device("meta"):
         copy = network(config)
-        x, clock = torch.empty(batch, config.in_channels, side, side), torch.empty(batch, config.told)
+        size = (side,) * config.dims
+        x, clock = torch.empty(batch, config.in_channels, *size), torch.empty(batch, config.told)
         with PeakMemory() as counter:
             torch.stack([image.abs().mean() for image in copy(x, clock)]).sum().backward()
     return counter.peak + x.numel() * 4 + 4 * 4 * sum(weight.numel() for weight in copy.parameters())

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from rddm.denoiser import NetworkDenoiser
 from rddm.errors import UserError
-from rddm.nn.compact import Compact, CompactConfig
+from rddm.nn.compact import Compact, Several
 from rddm.nn.unet import UNet, UNetConfig
-from rddm.spec import ModelSpec, read_spec, spec_to_json
+from rddm.nn.unet2d import UNet2D, UNet2DConfig
+from rddm.spec import ModelSpec, Shape, read_spec, spec_to_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,9 +26,13 @@ BUNDLED = Path(__file__).parent / "models"
 DEFAULT = "low-light"
 
 
-def network(config: CompactConfig | UNetConfig) -> nn.Module:
+def network(config: Shape) -> nn.Module:
     """Return a network of the given shape, with fresh weights."""
-    return Compact(config) if isinstance(config, CompactConfig) else UNet(config)
+    if isinstance(config, UNetConfig):
+        return UNet(config)
+    if isinstance(config, UNet2DConfig):
+        return UNet2D(config)
+    return Compact(config) if config.nets == 1 else Several(config)
 
 
 class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-restoration", "diffusion"]):

@@ -6,15 +6,17 @@ give the same weights to the bit.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rddm.aosa import RULES
 from rddm.errors import UserError
+from rddm.fitting import fitted
 from rddm.methods import Method
 from rddm.nn.compact import CompactConfig
 from rddm.nn.unet import UNetConfig
+from rddm.nn.unet2d import UNet2DConfig
 from rddm.spec import NETWORKS, ModelSpec, Prepare, build, method_from_json, method_to_json, name_of
 
 RECIPE = "recipe.json"
@@ -26,7 +28,7 @@ class Phase:
 
     Arguments:
         share: of the updates.
-        crop: side of the square pieces in pixels.
+        crop: side of the square pieces in pixels, or length of the pieces of a signal.
         batch: pieces per update, over all processes.
     """
 
@@ -67,6 +69,7 @@ class Recipe:
         method: the row of the table that is trained, with the conditions that the network sees.
         network: the shape of the network.
         expected: the score it reaches or is published with, by protocol and data.
+        channels: channels of those of the method's inputs that have not as many as the output, by name.
         initial: model whose weights the run starts from (name, folder or hub repository); empty for fresh ones.
         prepare: what is done to the degraded photograph before it is ``x_in``.
         fit: pieces cut from the photographs, or the whole photograph resized to the piece's size (bicubic).
@@ -92,7 +95,8 @@ class Recipe:
         head_weights: weights of the losses of the heads (the paper's lambdas), one for all heads where they are equal.
         frequency: weight of the same images' distance in the frequency domain.
         perceptual: weight of LPIPS between ``x_0^`` and ``x_0``; needs its weight file.
-        metric: what chooses the weights that are kept: a name in ``rddm.metrics.METRICS``, or "loss".
+        metric: what chooses the weights that are kept: for photographs a name in ``rddm.metrics.METRICS``, for
+            anything "psnr" (of tensors in [-1, 1]) or "loss".
         validate_every: updates between validations.
         precision: of the network's passes.
         compile: whether the network is compiled (``torch.compile``); the result does not depend on it.
@@ -103,6 +107,7 @@ class Recipe:
     method: Method
     network: CompactConfig | UNetConfig
     expected: str
+    channels: Mapping[str, int] = field(default_factory=dict)
     initial: str = ""
     prepare: Prepare = "none"
     fit: Literal["crop", "resize"] = "crop"
@@ -154,9 +159,19 @@ class Recipe:
         if self.choose not in ("no", *RULES) or (self.choose != "no" and self.method.target.heads > 1):
             found = f"{self.choose!r} for target {self.method.target.name}"
             raise ValueError(f"choose: found {found}, expected no, or one of {', '.join(RULES)} for one head")
-        shown = fitted(self.network, self.method)
+        if unknown := self.channels.keys() - set(self.method.inputs):
+            raise ValueError(f"channels: found {', '.join(sorted(unknown))}, expected inputs of the method")
+        if (self.metric not in ("psnr", "loss") or self.perceptual) and not self.photographic:
+            found = f"{self.metric!r}, {self.perceptual:g} for what are no photographs"
+            raise ValueError(f"metric, perceptual: found {found}, expected 'psnr' or 'loss', and 0")
+        shown = fitted(self.network, self.method, self.channels)
         if shown != self.network:
             raise ValueError(f"network: {self.network} does not fit the method, expected {shown}")
+
+    @property
+    def photographic(self) -> bool:
+        """Whether the network's images have the shape of photographs: RGB, in two dimensions."""
+        return (self.network.out_channels, self.network.dims) == (3, 2)
 
     def updates(self) -> list[tuple[Phase, int]]:
         """Return the phases and the number of updates in each, together ``steps``."""
@@ -164,22 +179,14 @@ class Recipe:
         return [(phase, end - start) for phase, start, end in zip(self.phases, [0, *ends], ends)]
 
 
-def fitted(network: CompactConfig | UNetConfig, method: Method) -> CompactConfig | UNetConfig:
-    """Return a network's shape with the channels and heads that a row of the table needs."""
-    channels, heads = 3 * (1 + len(method.inputs)), method.target.heads
-    if isinstance(network, CompactConfig):
-        context = 48 if "quantiles" in method.context else 0
-        side = (network.thumbnail or 32) if "thumbnail" in method.context else 0
-        return replace(network, in_channels=channels, heads=heads, context=context, thumbnail=side)
-    kind = "one" if heads == 1 else "two_heads" if network.heads == "one" else network.heads
-    return replace(network, in_channels=channels, heads=kind)
-
-
 def with_row(recipe: Recipe, method: Method, network: CompactConfig | UNetConfig) -> Recipe:
     """Return the recipe with another method and network, and with a metric and weights of losses that fit them."""
     metric = "loss" if method.origin == "zero" else recipe.metric
     weights = recipe.head_weights if len(recipe.head_weights) == method.target.heads else (1.0,)
-    return replace(recipe, method=method, network=network, metric=metric, head_weights=weights, choose="no")
+    channels = {name: count for name, count in recipe.channels.items() if name in method.inputs}
+    return replace(
+        recipe, method=method, network=network, channels=channels, metric=metric, head_weights=weights, choose="no"
+    )
 
 
 def with_method(recipe: Recipe, row: Method) -> Recipe:
@@ -187,14 +194,19 @@ def with_method(recipe: Recipe, row: Method) -> Recipe:
     extra = tuple(name for name in recipe.method.inputs if name != "x_in" and row.origin == "input")
     context = recipe.method.context if row.origin == "input" else ()
     method = replace(row, inputs=(*row.inputs, *extra), context=context)
-    return with_row(recipe, method, fitted(recipe.network, method))
+    return with_row(recipe, method, fitted(recipe.network, method, recipe.channels))
 
 
 def continued(recipe: Recipe, spec: ModelSpec, initial: str) -> Recipe:
     """Return the recipe that goes on from a model's weights: its row, network and preparation, a quarter of the rate.
 
     The full rate would first undo what the model has learned at the end of its own run, when the rate was small.
+
+    Raises:
+        ValueError: if the network is not one of ours.
     """
+    if isinstance(spec.network, UNet2DConfig):
+        raise ValueError(f"--initial {initial}: found a network of diffusers, expected one of ours")
     found = with_row(recipe, spec.method, spec.network)
     return replace(found, initial=initial, prepare=spec.prepare, lr=recipe.lr / 4)
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 
 from rddm.methods import METHODS, Method
 from rddm.model import BUNDLED, CONFIG, bundled
-from rddm.spec import method_to_json
+from rddm.spec import ModelSpec, method_to_json, read_spec
 
 
 class Table(NamedTuple):
@@ -64,10 +64,17 @@ def model_table() -> Table:
     return Table(columns, rows)
 
 
+def fit_for(use: Callable[[ModelSpec], bool]) -> str:
+    """Return the names of the bundled models that are fit for a use, as a complaint lists them."""
+    names = [name for name in bundled() if use(read_spec(BUNDLED / name / CONFIG))]
+    return ", ".join(names) or f"a folder with {CONFIG} (none is bundled)"
+
+
 def scored(test: str, score: dict[str, float]) -> str:
-    """Return a test's PSNR, of what the model was given and of what it made."""
+    """Return a test's figure, of what the model was given and of what it made: PSNR, or a distance and its floor."""
+    key, unit = ("psnr", " dB") if "psnr" in score else ("value", f" (real ones {score['floor']:.2g})")
     given = f"{score['input']:.2f} to " if "input" in score else ""
-    return f"{test} {given}{score['psnr']:.2f} dB"
+    return f"{test} {given}{score[key]:.2f}{unit}"
 
 
 def markdown(table: Table) -> str:

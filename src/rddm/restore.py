@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -86,9 +86,22 @@ def prepare(
     """
     method = model.spec.method
     unknown = {*method.inputs, *method.context} - {"x_in", *CONDITIONS, *given}
-    if method.origin != "input" or unknown:
-        needs = f"needs {', '.join(sorted(unknown))}" if unknown else "generates images from noise"
+    if method.origin != "input" or unknown or model.spec.side is not None:
+        makes = "generates images from noise" if method.origin == "zero" else "translates photos"
+        needs = f"needs {', '.join(sorted(unknown))}" if unknown else makes
         raise UserError(f"{model.spec.name}: {needs}, expected a model that restores a photo by itself")
+    return decide(model, height, width, steps, solver, seed, tile)
+
+
+def decide(
+    model: Model, height: int, width: int, steps: int | None, solver: str | None, seed: int, tile: int | None
+) -> Job:
+    """Decide as :func:`prepare` does, for a model that is known to be fit.
+
+    Raises:
+        UserError: if a number is out of range.
+    """
+    method = model.spec.method
     try:
         trajectory = method.path.grid(method.steps if steps is None else steps)
         multiple = model.spec.network.stride
@@ -137,6 +150,7 @@ def run(
     progress: Callable[[], None] = lambda: None,
     whole: Whole | None = None,
     mask: Pixels | None = None,
+    restore: "Restore | None" = None,
 ) -> Pixels:
     """Return the restored pixels, of the shape and dtype of ``pixels`` (H, W, 1 or 3).
 
@@ -146,7 +160,9 @@ def run(
         progress: called after each tile.
         whole: what to tell of the photograph if ``pixels`` are a piece of it.
         mask: (H, W, 1 or 3), for models that want one.
+        restore: what restores a tile; :func:`restore_tile` if None.
     """
+    restore = restore or restore_tile
     source = Source(job.model, in_colour(pixels), None if mask is None else in_colour(mask), whole)
     field = NoiseField(job.seed)
     tape = record(job, source) if job.tiles > 1 and pools(job.model.net) else None
@@ -155,7 +171,7 @@ def run(
     done = 0
     for row, bottom in strips(job.rows, job.height):
         for tile in row:
-            blend.add(tile, restore_tile(job, source, tile, field, tape))
+            blend.add(tile, restore(job, source, tile, field, tape))
             progress()
         ready = blend.take(bottom)
         out[done:bottom] = from_float(ready if pixels.shape[2] == 3 else ready.mean(2, keepdims=True), pixels.dtype)
@@ -208,12 +224,19 @@ def sample_tile(job: Job, x_in: Tensor, conditions: dict[str, Tensor], noise: Ti
         return sample(job.model.denoiser(conditions), x_in, job.trajectory, job.solver, noise)
 
 
+Restore: TypeAlias = Callable[[Job, Source, Tile, NoiseField, "Tape | None"], NDArray[np.float32]]
+
+
 def restore_tile(job: Job, source: Source, tile: Tile, field: NoiseField, tape: Tape | None) -> NDArray[np.float32]:
     """Return the restored tile, float32 (height, width, 3) in [0, 1]."""
     x_in, conditions = source.crop(tile)
     with on_tape(job.model.net, tape):
-        out = sample_tile(job, x_in, conditions, TileNoise(field, tile))
-    return ((out[0] + 1) / 2).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+        return floats_of(sample_tile(job, x_in, conditions, TileNoise(field, tile)))
+
+
+def floats_of(images: Tensor) -> NDArray[np.float32]:
+    """Return the one image of a batch in [-1, 1] as (height, width, 3) in [0, 1]."""
+    return ((images[0] + 1) / 2).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
 
 
 def record(job: Job, source: Source) -> Tape:

@@ -41,6 +41,15 @@ def noise_first(path: Path, steps: int) -> list[Node]:
     return [Node(grid[0].abar, n.bbar, n.t) for n in grid] + [Node(n.abar, 0.0, n.t) for n in grid[1:]]
 
 
+def staircase(path: Path, steps: int) -> list[Node]:
+    """Return the trajectory that, in each of ``steps`` steps, removes a part of the residual, then one of the noise."""
+    grid = path.grid(steps)
+    nodes = [grid[0]]
+    for now, then in zip(grid, grid[1:]):
+        nodes += [Node(then.abar, now.bbar, now.t), then]
+    return nodes
+
+
 def with_jumps(trajectory: Trajectory, length: int, repeats: int) -> list[Node]:
     """Return the trajectory that, after every ``length`` steps, goes back up ``length`` nodes, ``repeats`` times.
 

@@ -94,6 +94,32 @@ def convert_ddpm(acp: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
+class CrossedPath(TabulatedPath):
+    """A path with ``abar`` of one table and ``bbar`` of another: a schedule readjusted after training (paper, 3.3).
+
+    Arguments:
+        residual: gives ``abar``.
+        noise: gives ``bbar``; of the same length.
+    """
+
+    residual: TabulatedPath
+    noise: TabulatedPath
+
+    def __post_init__(self) -> None:
+        """Check the lengths.
+
+        Raises:
+            ValueError: if they differ.
+        """
+        if self.residual.length != self.noise.length:
+            raise ValueError(f"CrossedPath: found {self.residual.length} and {self.noise.length} times, expected equal")
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Return ``abar`` of the one and ``bbar^2`` of the other."""
+        return self.residual.tables()[0], self.noise.tables()[1]
+
+
+@dataclass(frozen=True)
 class ResShiftPath(TabulatedPath):
     """ResShift's path: ``abar = eta``, ``bbar = kappa sqrt(eta)``, ``sqrt(eta)`` geometric in a warped time.
 

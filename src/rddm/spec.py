@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from rddm.clipping import CLIPS
 from rddm.errors import UserError
 from rddm.methods import CLOCKS, Method
 from rddm.nn.compact import CompactConfig
 from rddm.nn.unet import UNetConfig
+from rddm.nn.unet2d import UNet2DConfig
 from rddm.path import LinearPath
 from rddm.path import Path as Curve
 from rddm.prediction import TARGETS
@@ -24,6 +25,7 @@ from rddm.schedules import DDPMPath, PowerPath, ResShiftPath, TablePath
 from rddm.transition import ANCHORS, GAINS, Gain, stochastic
 
 Prepare = Literal["none", "equalise"]
+Shape: TypeAlias = CompactConfig | UNetConfig | UNet2DConfig
 T = TypeVar("T")
 
 PATHS: dict[str, type[Curve]] = {
@@ -33,7 +35,11 @@ PATHS: dict[str, type[Curve]] = {
     "resshift": ResShiftPath,
     "table": TablePath,
 }
-NETWORKS: dict[str, type[CompactConfig] | type[UNetConfig]] = {"compact": CompactConfig, "unet": UNetConfig}
+NETWORKS: dict[str, type[CompactConfig] | type[UNetConfig] | type[UNet2DConfig]] = {
+    "compact": CompactConfig,
+    "unet": UNetConfig,
+    "unet2d": UNet2DConfig,
+}
 FORMAT = 1
 
 
@@ -47,13 +53,15 @@ class ModelSpec:
         method: its row of the table, with its defaults.
         prepare: what is done to the photo before it is ``x_in``: nothing, or per-channel histogram equalisation.
         card: what a user should know: task, data, terms, recipe, cost, scores by protocol, provenance.
+        side: of the square images that a generator or a translator was trained on, in pixels; None means any size.
     """
 
     name: str
-    network: CompactConfig | UNetConfig
+    network: Shape
     method: Method
     prepare: Prepare = "none"
     card: Mapping[str, Any] = field(default_factory=dict)
+    side: int | None = None
 
 
 def name_of(table: Mapping[str, Any], value: object) -> str:
@@ -141,7 +149,7 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
         "method": method_to_json(spec.method),
         "prepare": spec.prepare,
         "value_range": [-1, 1],
-        "size": {"policy": "native", "multiple": spec.network.stride},
+        "size": {"policy": "native", "multiple": spec.network.stride, "side": spec.side},
         "card": dict(spec.card),
     }
 
@@ -157,8 +165,10 @@ def spec_from_json(data: Mapping[str, Any]) -> ModelSpec:
     one_of(data["size"]["policy"], ("native",))
     network = dict(data["network"])
     shape = build(NETWORKS[network.pop("architecture")], network)
-    prepare = one_of(data["prepare"], get_args(Prepare))
-    return ModelSpec(data["name"], shape, method_from_json(data["method"]), prepare, data.get("card", {}))
+    prepare, side = one_of(data["prepare"], get_args(Prepare)), data["size"].get("side")
+    if side is not None and (not isinstance(side, int) or side < 1):
+        raise ValueError(f"size: found side {side!r}, expected a number of pixels or null")
+    return ModelSpec(data["name"], shape, method_from_json(data["method"]), prepare, data.get("card", {}), side)
 
 
 def read_spec(path: Path) -> ModelSpec:

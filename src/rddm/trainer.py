@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 
 from rddm.checkpoint import Place, save_model, save_state, states
 from rddm.denoiser import NetworkDenoiser, rate_of
-from rddm.draws import Draws, collate
+from rddm.draws import Samples, collate
 from rddm.errors import UserError
 from rddm.journal import Journal, Stopwatch, clock
 from rddm.loss import Batch, Compared, Distance, compare, distances
 from rddm.model import load, network
+from rddm.nn.spatial import LAYOUT
 from rddm.optimise import OPTIMISERS, average, distance_of, learning_rate
 from rddm.recipe import Recipe
 from rddm.validate import score, spec_of
@@ -60,7 +61,7 @@ def schedule(recipe: Recipe, start: int, rank: int, world: int) -> Iterator[list
             image += phase.batch
 
 
-def loader(draws: Draws, keys: Iterator[list[tuple[int, int]]], workers: int, pinned: bool) -> Iterator[Batch]:
+def loader(draws: Samples, keys: Iterator[list[tuple[int, int]]], workers: int, pinned: bool) -> Iterator[Batch]:
     """Yield batches, drawn by ``workers`` processes beside this one (0: by this one).
 
     Raises:
@@ -91,6 +92,20 @@ def fresh(recipe: Recipe) -> nn.Module:
         return network(recipe.network)
 
 
+def check_precision(recipe: Recipe, device: torch.device) -> None:
+    """Refuse what torch computes wrongly.
+
+    On a CPU (oneDNN 3.12) the gradient of a 3-D convolution's weights in bfloat16 is made of memory that was never
+    written where two positions are left along the first axis.
+
+    Raises:
+        UserError: for such a recipe.
+    """
+    if device.type == "cpu" and recipe.network.dims == 3 and recipe.precision == "bf16":
+        found = "precision 'bf16' in 3 dimensions on a CPU, where torch's gradients are wrong"
+        raise UserError(f"recipe {recipe.name}: found {found}, expected 'no'")
+
+
 class Run:
     """Everything that a run changes, on its device.
 
@@ -101,9 +116,11 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe, accelerator: "Accelerator", perceptual: Distance | None = None) -> None:
+        check_precision(recipe, accelerator.device)
         self.recipe, self.accelerator, self.perceptual = recipe, accelerator, perceptual
         self.distance = distance_of(recipe)
-        self.net = fresh(recipe).to(accelerator.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        layout = LAYOUT[recipe.network.dims]
+        self.net = fresh(recipe).to(accelerator.device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.ema = deepcopy(self.net).requires_grad_(False)
         optimiser = OPTIMISERS[recipe.optimiser](self.net.parameters(), recipe)
         fast: Any = torch.compile(self.net) if recipe.compile else self.net
@@ -220,7 +237,7 @@ def diverged(run: Run, out: Path, losses: list[float]) -> str:
     )
 
 
-def validate(run: Run, held: Draws, out: Path, meter: Meter, card: Mapping[str, object]) -> None:
+def validate(run: Run, held: Samples, out: Path, meter: Meter, card: Mapping[str, object]) -> None:
     """Score the averaged weights, keep them as the model if they are the best so far, and save the state.
 
     Raises:
@@ -242,8 +259,8 @@ def validate(run: Run, held: Draws, out: Path, meter: Meter, card: Mapping[str, 
 
 def train(
     run: Run,
-    draws: Draws,
-    held: Draws,
+    draws: Samples,
+    held: Samples,
     out: Path,
     journal: Journal,
     card: Mapping[str, object],
@@ -255,7 +272,7 @@ def train(
     Arguments:
         run: the run.
         draws: its samples.
-        held: held-out photographs.
+        held: what is held out.
         out: its folder.
         journal: its log.
         card: what the saved model says of itself.

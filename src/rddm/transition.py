@@ -53,7 +53,16 @@ def anchor_x_t(x_t: Tensor, prediction: Prediction, now: Node, then: Node, k: Va
     return x_t - (now.abar - then.abar) * prediction.res - (now.bbar - k * now.bbar) * prediction.eps
 
 
-ANCHORS: dict[str, Anchor] = {"x_0": anchor_x_0, "x_t": anchor_x_t}
+def anchor_eps(x_t: Tensor, prediction: Prediction, now: Node, then: Node, k: Value) -> Tensor:
+    """Return the step's mean from the estimates alone, ``x_0 + abar_s res + k bbar_t eps`` (Song et al. 2021, Eq. 12).
+
+    Equal to :func:`anchor_x_0` likewise. Where ``x_0`` was clipped and ``eps`` was not, the noise stays as estimated.
+    """
+    x_0, res, eps = prediction
+    return x_0 + then.abar * res + k * now.bbar * eps
+
+
+ANCHORS: dict[str, Anchor] = {"x_0": anchor_x_0, "x_t": anchor_x_t, "eps": anchor_eps}
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,6 @@ def transition(
         then: the node ``s``.
         k: the gain, at most ``bbar_s / bbar_t``.
         z: standard normal noise shaped as ``x_t``; not needed where the gain is deterministic.
-        anchor: how the mean is formed, :func:`anchor_x_0` or :func:`anchor_x_t`.
+        anchor: how the mean is formed, one of :data:`ANCHORS`.
     """
     return anchor(x_t, prediction, now, then, k) + added(now, then, k) * z

@@ -1,4 +1,4 @@
-"""Validation: held-out photographs restored as a user would restore them, and the pictures to look at."""
+"""Validation: what was held out, restored as a user would restore it, and the pictures to look at."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rddm.denoiser import NetworkDenoiser
-from rddm.draws import Draws, Pieces, centre, collate, names_of
+from rddm.draws import Draws, Pieces, Samples, centre, collate, names_of
 from rddm.errors import UserError
-from rddm.loss import losses
+from rddm.loss import Batch, losses
 from rddm.metrics import METRICS, Bytes
 from rddm.model import Model, write_aside
 from rddm.optimise import distance_of
@@ -50,11 +50,20 @@ def restored(model: Model, draws: Draws, i: int) -> tuple[Pieces, Pixels]:
     return pieces, run(job, pixels, whole=whole, mask=mask)
 
 
-def score(net: nn.Module, draws: Draws) -> float:
-    """Return the recipe's metric over the held-out photographs: the larger the better, a loss with its sign turned."""
-    if draws.recipe.metric == "loss":
+def score(net: nn.Module, draws: Samples) -> float:
+    """Return the recipe's metric over what is held out: the larger the better, a loss with its sign turned.
+
+    Raises:
+        UserError: for a metric of photographs where there are none, or a photograph that cannot be read.
+    """
+    name = draws.recipe.metric
+    if name == "loss":
         return -held_out_loss(net, draws)
-    metric = METRICS[draws.recipe.metric]
+    if name == "psnr":
+        return held_out_psnr(net, draws)
+    if not isinstance(draws, Draws):
+        raise UserError(f"recipe {draws.recipe.name}: metric {name!r} is of photographs, expected 'psnr' or 'loss'")
+    metric = METRICS[name]
     with as_model(net, draws.recipe) as model:
         pictures = (restored(model, draws, i) for i in range(len(draws.chosen)))
         return float(np.mean([metric(bytes_of(out), bytes_of(pieces["clean"])) for pieces, out in pictures]))
@@ -79,8 +88,8 @@ def figures(net: nn.Module, draws: Draws) -> dict[str, dict[str, float]]:
 
 
 def score_of_inputs(draws: Draws) -> float | None:
-    """Return the metric of the inputs themselves, None where they are no estimate of anything."""
-    if draws.recipe.metric == "loss":
+    """Return the metric of the inputs themselves, None where they are no estimate, or it is not of photographs."""
+    if draws.recipe.metric not in METRICS:
         return None
     metric, pictures = METRICS[draws.recipe.metric], (centre(draws, i) for i in range(len(draws.chosen)))
     return float(np.mean([metric(bytes_of(p["degraded"]), bytes_of(p["clean"])) for p in pictures]))
@@ -91,21 +100,48 @@ def bytes_of(pixels: Pixels) -> Bytes:
     return (pixels if pixels.dtype == np.uint8 else from_float(to_float(pixels), np.uint8)).astype(np.uint8, copy=False)
 
 
-@torch.no_grad()
-def held_out_loss(net: nn.Module, draws: Draws) -> float:
-    """Return the training loss on four fixed draws of every held-out photograph, summed over the heads."""
-    recipe, device = draws.recipe, next(net.parameters()).device
-    total, crop, count = 0.0, recipe.phases[-1].crop, 4 * len(draws.chosen)
+def batches(draws: Samples, count: int, device: torch.device) -> Iterator[Batch]:
+    """Yield the first ``count`` samples in batches of 16.
+
+    Raises:
+        UserError: if a photograph cannot be read.
+    """
+    crop = draws.recipe.phases[-1].crop
     for first in range(0, count, 16):
-        keys = range(first, min(first + 16, count))
-        drawn = collate([draws[i, crop] for i in keys])
+        drawn = collate([draws[i, crop] for i in range(first, min(first + 16, count))])
         if isinstance(drawn, UserError):
             raise drawn
-        batch = drawn.to(device)
+        yield drawn.to(device)
+
+
+@torch.no_grad()
+def held_out_loss(net: nn.Module, draws: Samples) -> float:
+    """Return the training loss on four fixed draws of everything held out, summed over the heads."""
+    recipe, total, count = draws.recipe, 0.0, 4 * len(draws)
+    for batch in batches(draws, count, next(net.parameters()).device):
         denoiser = NetworkDenoiser(net, recipe.method, batch.conditions)
         found = losses(denoiser, batch.x_0, batch.x_in, batch.t, lambda _, eps=batch.eps: eps, distance_of(recipe))
-        total += float(found.sum()) * len(keys)
+        total += float(found.sum()) * len(batch.x_0)
     return total / count
+
+
+def held_out_psnr(net: nn.Module, draws: Samples) -> float:
+    """Return the mean PSNR in dB, of a peak of 2, of the samples held out, restored and clipped to [-1, 1]."""
+    device = next(net.parameters()).device
+    errors = [
+        (restored_batch(net, draws.recipe, batch) - batch.x_0).square().flatten(1).mean(1)
+        for batch in batches(draws, len(draws), device)
+    ]
+    return float(10 * torch.log10(4 / torch.cat(errors).double()).mean())
+
+
+def restored_batch(net: nn.Module, recipe: Recipe, batch: Batch) -> Tensor:
+    """Return a batch restored by the method's own step and number of steps, in [-1, 1]: same noise every time."""
+    method = recipe.method
+    noise = gaussian(torch.Generator(batch.x_in.device).manual_seed(recipe.seed))
+    denoiser, solver = NetworkDenoiser(net, method, batch.conditions), Ancestral(method.gain, method.anchor)
+    with torch.inference_mode():
+        return sample(denoiser, batch.x_in, method.path.grid(method.steps), solver, noise).clamp(-1, 1)
 
 
 def write_grid(path: Path, net: nn.Module, draws: Draws) -> None:
@@ -155,5 +191,7 @@ def stacked(rows: list[list[Bytes]], gap: int = 4) -> Bytes:
 
 
 def spec_of(recipe: Recipe, card: Mapping[str, object]) -> ModelSpec:
-    """Return the specification that is saved with the weights."""
-    return ModelSpec(recipe.name, recipe.network, recipe.method, recipe.prepare, card)
+    """Return the specification that is saved with the weights; generators and translators keep to one size."""
+    sized = recipe.method.origin == "zero" or recipe.pairing == "random"
+    side = recipe.phases[-1].crop if sized else None
+    return ModelSpec(recipe.name, recipe.network, recipe.method, recipe.prepare, card, side)

@@ -2,17 +2,18 @@
 
 The published UNet takes 119 GMACs at 256x256, and its group norms and attention mix all pixels, so that a tile and the
 whole image disagree. Here normalisation acts on the channels of each pixel; what must be known of the whole image
-enters as an input or as context (see ``rddm.preprocess``). The output at a
-pixel depends on its neighbourhood alone: tiles agree.
+enters as an input or as context (see ``rddm.preprocess``). The output at a pixel depends on its neighbourhood alone:
+tiles agree. Signals and videos have convolutions and patches of one and three dimensions in their place.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rddm.nn.layers import pad_to_multiple, sinusoids
+from rddm.nn.layers import sinusoids
+from rddm.nn.spatial import CONV, check_dims, cropped, over, pad_to_multiple, shuffle, unshuffle
 
 WAVES = 64  # sinusoids of the clock
 
@@ -25,12 +26,14 @@ class CompactConfig:
         in_channels: channels of ``cat(x_t, conditions)``.
         out_channels: channels of each output image.
         heads: number of output images.
+        nets: networks that share nothing: one for all heads, or one for each head, each with a clock of its own.
         widths: channels at each resolution, from 1/2 (1/``patch``) on, halving each time.
         blocks: residual blocks at each resolution, in the encoder and again in the decoder.
         patch: side of the patches folded into channels first.
         features: width of the embedded clock.
         context: numbers after the clock's reading that describe the whole photograph.
         thumbnail: side of a square RGB thumbnail of the photograph whose numbers follow, 0 for none.
+        dims: spatial dimensions: 1 for signals, 2 for photographs, 3 for videos and volumes.
     """
 
     in_channels: int = 6
@@ -42,10 +45,27 @@ class CompactConfig:
     features: int = 128
     context: int = 0
     thumbnail: int = 0
+    nets: int = 1
+    dims: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the number of networks and of dimensions.
+
+        Raises:
+            ValueError: unless there is one network for all heads or one for each, in 1, 2 or 3 dimensions; or for a
+                thumbnail in other than 2.
+        """
+        check_dims(self.dims)
+        if self.thumbnail and self.dims != 2:
+            raise ValueError(
+                f"thumbnail is {self.thumbnail} in {self.dims} dimensions, expected 0: only photographs have one"
+            )
+        if self.nets not in (1, self.heads):
+            raise ValueError(f"nets is {self.nets}, expected 1, or one for each of {self.heads} heads")
 
     @property
     def stride(self) -> int:
-        """Height and width are padded to a multiple of this."""
+        """Every side is padded to a multiple of this."""
         return self.patch * 2 ** (len(self.widths) - 1)
 
     @property
@@ -63,36 +83,35 @@ class PixelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x of shape (B, C, H, W)."""
-        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-5)
-        return x.permute(0, 3, 1, 2)
+        """Normalise x of shape (B, C, *spatial)."""
+        return F.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, 1e-5).movedim(-1, 1)
 
 
 class Block(nn.Module):
     """``x + conv(silu(scale * conv(norm(x)) + shift))``, scale and shift from the time."""
 
-    def __init__(self, channels: int, features: int) -> None:
+    def __init__(self, channels: int, features: int, dims: int) -> None:
         super().__init__()
         self.norm = PixelNorm(channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = CONV[dims](channels, channels, 3, padding=1)
         self.film = nn.Linear(features, 2 * channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = CONV[dims](channels, channels, 3, padding=1)
         for layer in (self.film, self.conv2):  # a fresh block is the identity
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Return the block's output for x of shape (B, C, H, W) and time of shape (B, features)."""
-        scale, shift = self.film(time)[:, :, None, None].chunk(2, dim=1)
+        """Return the block's output for x of shape (B, C, *spatial) and time of shape (B, features)."""
+        scale, shift = over(self.film(time), x).chunk(2, dim=1)
         return x + self.conv2(F.silu(torch.addcmul(shift, self.conv1(self.norm(x)), 1 + scale)))
 
 
 class Stage(nn.Module):
     """Residual blocks at one resolution."""
 
-    def __init__(self, channels: int, features: int, blocks: int) -> None:
+    def __init__(self, channels: int, features: int, blocks: int, dims: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(channels, features) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(channels, features, dims) for _ in range(blocks))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Return the output of the last block."""
@@ -117,30 +136,31 @@ class Compact(nn.Module):
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         self.config = config
-        widths, area = config.widths, config.patch**2
+        widths, dims = config.widths, config.dims
+        conv, area = CONV[dims], config.patch**dims
         seen = config.features if config.thumbnail else 0
         told = WAVES + config.context + seen
         self.glance = Glance(seen) if seen else None
         self.time = nn.Sequential(
             nn.Linear(told, config.features), nn.SiLU(), nn.Linear(config.features, config.features)
         )
-        self.enter = nn.Conv2d(config.in_channels * area, widths[0], 3, padding=1)
-        self.encoder = nn.ModuleList(Stage(w, config.features, n) for w, n in zip(widths, config.blocks))
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
-        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths, widths[1:]))
-        self.decoder = nn.ModuleList(Stage(w, config.features, n) for w, n in zip(widths[:-1], config.blocks))
-        self.leave = nn.Conv2d(widths[0], config.heads * config.out_channels * area, 3, padding=1)
+        self.enter = conv(config.in_channels * area, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(Stage(w, config.features, n, dims) for w, n in zip(widths, config.blocks))
+        self.down = nn.ModuleList(conv(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(conv(b, 2**dims * a, 1) for a, b in zip(widths, widths[1:]))
+        self.decoder = nn.ModuleList(Stage(w, config.features, n, dims) for w, n in zip(widths[:-1], config.blocks))
+        self.leave = conv(widths[0], config.heads * config.out_channels * area, 3, padding=1)
 
     def forward(self, x: Tensor, clock: Tensor) -> tuple[Tensor, ...]:
         """Return one image per head.
 
         Arguments:
-            x: images (B, in_channels, H, W) of any size.
+            x: images (B, in_channels, *spatial) of any size.
             clock: (B,), or (B, config.told): the clock's reading, the context, the thumbnail's numbers.
         """
-        height, width = x.shape[-2:]
+        size = x.shape[2:]
         time = self.time(self.told(clock.reshape(len(x), -1)).to(x.dtype))
-        x = self.enter(F.pixel_unshuffle(pad_to_multiple(x, self.config.stride), self.config.patch))
+        x = self.enter(unshuffle(pad_to_multiple(x, self.config.stride), self.config.patch))
         skips = []
         for stage, down in zip(self.encoder, self.down):
             x = stage(x, time)
@@ -148,8 +168,8 @@ class Compact(nn.Module):
             x = down(x)
         x = self.encoder[-1](x, time)
         for stage, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips)):
-            x = stage(F.pixel_shuffle(up(x), 2) + skip, time)
-        x = F.pixel_shuffle(self.leave(x), self.config.patch)[..., :height, :width]
+            x = stage(shuffle(up(x), 2) + skip, time)
+        x = cropped(shuffle(self.leave(x), self.config.patch), size)
         return x.chunk(self.config.heads, dim=1)
 
     def told(self, numbers: Tensor) -> Tensor:
@@ -162,3 +182,27 @@ class Compact(nn.Module):
             thumbnail = numbers[:, end:].view(-1, 3, side, side).to(self.enter.weight.dtype)
             parts.append(self.glance(thumbnail).flatten(1).to(numbers.dtype))
         return torch.cat(parts, dim=1)
+
+
+class Several(nn.Module):
+    """Compact networks that share nothing, one for each head, each with a clock of its own (paper, section 3.3)."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.config = config
+        single = replace(config, heads=1, nets=1)
+        self.nets = nn.ModuleList(Compact(single) for _ in range(config.nets))
+
+    def forward(self, x: Tensor, clock: Tensor) -> tuple[Tensor, ...]:
+        """Return one image per network.
+
+        Arguments:
+            x: images (B, in_channels, *spatial) of any size.
+            clock: (B,), or (B, readings + told - 1): one reading for all networks or one for each, then what all are
+                told beside it.
+        """
+        clock = clock.reshape(len(x), -1)
+        readings = clock.shape[1] - (self.config.told - 1)
+        shared = clock[:, readings:]
+        columns = (clock[:, i % readings, None] for i in range(len(self.nets)))
+        return tuple(net(x, torch.cat([own, shared], dim=1))[0] for net, own in zip(self.nets, columns))

@@ -1,4 +1,4 @@
-"""Layers of the published restoration UNet, each taking and returning channels-first images (B, C, H, W).
+"""Layers of the published restoration UNet, each taking and returning channels-first images (B, C, *spatial).
 
 The network of Liu et al., "Residual Denoising Diffusion Models" (CVPR 2024), is the usual diffusion U-Net with two
 peculiarities. Its residual blocks standardise the weights of their 3x3 convolutions on every forward pass, which is
@@ -14,8 +14,10 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from rddm.nn.pooled import GroupNorm, Pooled, Summary
+from rddm.nn.spatial import CONV, over
 
 EPS = 1e-5
 GROUPS = 8
@@ -28,18 +30,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) at the bottom and right to multiples: by reflection, or by its edge where too small for that."""
-    for axis, edges in ((-1, (0, 1, 0, 0)), (-2, (0, 0, 0, 1))):
-        size = x.shape[axis]
-        extra = -size % multiple
-        if extra:
-            mode = "reflect" if extra < size else "replicate"
-            x = F.pad(x, [extra * edge for edge in edges], mode=mode)
-    return x
-
-
-class WeightStandardizedConv2d(nn.Conv2d):
+class WeightStandardized(_ConvNd):
     """Convolution with weight (w - mean(w)) / sqrt(var(w) + eps), statistics per output channel (biased variance).
 
     Qiao et al., "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization" (2019).
@@ -48,23 +39,38 @@ class WeightStandardizedConv2d(nn.Conv2d):
     def standardized_weight(self) -> Tensor:
         """The kernel that is in fact applied, in the dtype of the stored one."""
         weight = at_least_float32(self.weight)
-        variance, mean = torch.var_mean(weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        variance, mean = torch.var_mean(weight, dim=tuple(range(1, weight.ndim)), keepdim=True, correction=0)
         return ((weight - mean) * torch.rsqrt(variance + EPS)).to(self.weight.dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C', H', W')."""
+        """Map (B, C, *spatial) to (B, C', *spatial')."""
         return self._conv_forward(input, self.standardized_weight(), self.bias)
+
+
+class WeightStandardizedConv1d(WeightStandardized, nn.Conv1d):
+    """Of signals."""
+
+
+class WeightStandardizedConv2d(WeightStandardized, nn.Conv2d):
+    """Of photographs."""
+
+
+class WeightStandardizedConv3d(WeightStandardized, nn.Conv3d):
+    """Of videos and volumes."""
+
+
+STANDARDIZED = {1: WeightStandardizedConv1d, 2: WeightStandardizedConv2d, 3: WeightStandardizedConv3d}
 
 
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each pixel, gain * (x - mean) / sqrt(var + eps), without a bias."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dims: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.gain = nn.Parameter(torch.ones(1, channels, *(1,) * dims))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape and dtype."""
+        """Map (B, C, *spatial) to the same shape and dtype."""
         wide = at_least_float32(x)
         variance, mean = torch.var_mean(wide, dim=1, keepdim=True, correction=0)
         return ((wide - mean) * torch.rsqrt(variance + EPS) * self.gain).to(x.dtype)
@@ -97,19 +103,20 @@ class ClockEmbedding(nn.Module):
 class ResBlock(nn.Module):
     """shortcut(x) + f2(f1(x)), f = SiLU(GroupNorm(conv)); the clock scales and shifts f1's normalised values."""
 
-    def __init__(self, channels_in: int, channels_out: int, embedding: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, embedding: int, dims: int) -> None:
         super().__init__()
+        conv = STANDARDIZED[dims]
         self.modulation = nn.Linear(embedding, 2 * channels_out)
-        self.conv1 = WeightStandardizedConv2d(channels_in, channels_out, 3, padding=1)
+        self.conv1 = conv(channels_in, channels_out, 3, padding=1)
         self.norm1 = GroupNorm(GROUPS, channels_out, eps=EPS)
-        self.conv2 = WeightStandardizedConv2d(channels_out, channels_out, 3, padding=1)
+        self.conv2 = conv(channels_out, channels_out, 3, padding=1)
         self.norm2 = GroupNorm(GROUPS, channels_out, eps=EPS)
         same = channels_in == channels_out
-        self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+        self.shortcut = nn.Identity() if same else CONV[dims](channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Map (B, C, H, W) and the clock's embedding (B, E) to (B, C', H, W)."""
-        scale, shift = self.modulation(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+        """Map (B, C, *spatial) and the clock's embedding (B, E) to (B, C', *spatial)."""
+        scale, shift = over(self.modulation(F.silu(embedding)), x).chunk(2, dim=1)
         hidden = F.silu(self.norm1(self.conv1(x)) * (scale + 1) + shift)
         hidden = F.silu(self.norm2(self.conv2(hidden)))
         return hidden + self.shortcut(x)
@@ -118,25 +125,25 @@ class ResBlock(nn.Module):
 class Attention(Pooled):
     """What both attentions share: x + mix(norm(x)) with a joint 1x1 projection to queries, keys and values."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dims: int) -> None:
         super().__init__()
         inner = ATTENTION_HEADS * ATTENTION_HEAD_DIM
-        self.norm = ChannelNorm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
-        self.out = nn.Conv2d(inner, channels, 1)
+        self.norm = ChannelNorm(channels, dims)
+        self.qkv = CONV[dims](channels, 3 * inner, 1, bias=False)
+        self.out = CONV[dims](inner, channels, 1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the normalised image, each (B, heads, head_dim, H W)."""
+        """Queries, keys and values of the normalised image, each (B, heads, head_dim, N)."""
         query, key, value = self.qkv(self.norm(x)).flatten(2).chunk(3, dim=1)
         shape = (ATTENTION_HEADS, ATTENTION_HEAD_DIM)
         return query.unflatten(1, shape), key.unflatten(1, shape), value.unflatten(1, shape)
 
     def summarise(self, key: Tensor, value: Tensor) -> Summary:
-        """Return what queries may read of the whole image's keys and values (B, heads, head_dim, H W)."""
+        """Return what queries may read of the whole image's keys and values (B, heads, head_dim, N)."""
         raise NotImplementedError
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
-        """Return what each query reads, (B, heads, head_dim, H W)."""
+        """Return what each query reads, (B, heads, head_dim, N)."""
         raise NotImplementedError
 
     def leave(self, mixed: Tensor) -> Tensor:
@@ -144,30 +151,30 @@ class Attention(Pooled):
         return self.out(mixed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
+        """Map (B, C, *spatial) to the same shape."""
         query, key, value = self.project(x)
         mixed = self.mix(query, self.summary(lambda: self.summarise(key, value)))
-        return x + self.leave(mixed.flatten(1, 2).unflatten(-1, x.shape[-2:]))
+        return x + self.leave(mixed.flatten(1, 2).unflatten(-1, x.shape[2:]))
 
 
 class LinearAttention(Attention):
-    """Attention in O(H W): out = (softmax_pixels(k) v^T)^T softmax_channels(q) / (sqrt(head_dim) H W), normalised.
+    """Attention in O(N) of N pixels: out = (softmax_pixels(k) v^T)^T softmax_channels(q) / (sqrt(head_dim) N), normed.
 
-    The summary is the context softmax_pixels(k) v^T, one matrix (head_dim, head_dim) per head, over H W.
+    The summary is the context softmax_pixels(k) v^T, one matrix (head_dim, head_dim) per head, over N.
     Shen et al., "Efficient Attention: Attention with Linear Complexities" (WACV 2021).
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.out_norm = ChannelNorm(channels)
+    def __init__(self, channels: int, dims: int) -> None:
+        super().__init__(channels, dims)
+        self.out_norm = ChannelNorm(channels, dims)
 
     def summarise(self, key: Tensor, value: Tensor) -> Summary:
-        """Return the context of keys and values (B, heads, head_dim, H W)."""
+        """Return the context of keys and values (B, heads, head_dim, N)."""
         context = value @ key.softmax(dim=-1).transpose(-1, -2)
         return (context / (math.sqrt(ATTENTION_HEAD_DIM) * key.shape[-1]),)
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
-        """Return what each query reads from the context, (B, heads, head_dim, H W)."""
+        """Return what each query reads from the context, (B, heads, head_dim, N)."""
         return summary[0] @ query.softmax(dim=-2)
 
     def leave(self, mixed: Tensor) -> Tensor:
@@ -176,7 +183,7 @@ class LinearAttention(Attention):
 
 
 class FullAttention(Attention):
-    """Softmax attention between all pixels, out = softmax(q^T k / sqrt(head_dim)) v^T, in O((H W)^2).
+    """Softmax attention between all pixels, out = softmax(q^T k / sqrt(head_dim)) v^T, in O(N^2).
 
     The summary is the keys and values themselves.
     """
@@ -186,6 +193,6 @@ class FullAttention(Attention):
         return key.transpose(-1, -2).contiguous(), value.transpose(-1, -2).contiguous()
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
-        """Return what each query reads from the values, (B, heads, head_dim, H W)."""
+        """Return what each query reads from the values, (B, heads, head_dim, N)."""
         key, value = summary
         return F.scaled_dot_product_attention(query.transpose(-1, -2).contiguous(), key, value).transpose(-1, -2)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rddm.nn.spatial import over
+
 Summary: TypeAlias = "tuple[Tensor, ...]"
 
 
@@ -58,7 +60,7 @@ class GroupNorm(Pooled):
         return grouped.mean(2, keepdim=True), grouped.var(2, keepdim=True, correction=0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape; without a tape through torch's fused kernel."""
+        """Map (B, C, *spatial) to the same shape; without a tape through torch's fused kernel."""
         if self.tape is None:
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
         mean, variance = (
@@ -66,7 +68,7 @@ class GroupNorm(Pooled):
         )
         scale = (variance + self.eps).rsqrt() * self.weight[:, None]
         shift = self.bias[:, None] - mean * scale
-        return torch.addcmul(shift.to(x.dtype)[..., None], x, scale.to(x.dtype)[..., None])
+        return torch.addcmul(over(shift[..., 0].to(x.dtype), x), x, over(scale[..., 0].to(x.dtype), x))
 
 
 def pools(net: nn.Module) -> bool:

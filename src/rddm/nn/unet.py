@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rddm.nn.layers import GROUPS, ClockEmbedding, FullAttention, LinearAttention, ResBlock, pad_to_multiple
+from rddm.nn.layers import GROUPS, ClockEmbedding, FullAttention, LinearAttention, ResBlock
+from rddm.nn.spatial import CONV, check_dims, cropped, pad_to_multiple
 
 HEADS = ("one", "two_nets", "shared_encoder", "two_heads")
 
@@ -35,6 +36,7 @@ class UNetConfig:
         dim: width of the first level.
         mults: width of each level after its resampling, as a multiple of dim; as many entries as levels.
         heads: "one", "two_nets", "shared_encoder" or "two_heads".
+        dims: spatial dimensions: 1 for signals, 2 for photographs, 3 for videos and volumes.
     """
 
     in_channels: int = 6
@@ -42,6 +44,7 @@ class UNetConfig:
     dim: int = 64
     mults: tuple[int, ...] = (1, 2, 4, 8)
     heads: str = "one"
+    dims: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mults", tuple(self.mults))
@@ -53,6 +56,7 @@ class UNetConfig:
             raise ValueError(f"dim is {self.dim}, expected a positive multiple of {GROUPS} (groups of GroupNorm)")
         if not self.mults or min(self.mults) < 1:
             raise ValueError(f"mults is {self.mults}, expected one or more positive integers")
+        check_dims(self.dims)
 
     @property
     def outputs(self) -> int:
@@ -66,7 +70,7 @@ class UNetConfig:
 
     @property
     def stride(self) -> int:
-        """Height and width are padded to a multiple of this."""
+        """Every side is padded to a multiple of this."""
         return 2 ** (len(self.mults) - 1)
 
     @property
@@ -87,23 +91,24 @@ class Features(NamedTuple):
 class Stage(nn.Module):
     """One resolution: two residual blocks, linear attention, and a convolution that may change the resolution."""
 
-    def __init__(self, width: int, skip: int, resize: nn.Module, embedding: int) -> None:
+    def __init__(self, width: int, skip: int, resize: nn.Module, embedding: int, dims: int) -> None:
         super().__init__()
-        self.first = ResBlock(width + skip, width, embedding)
-        self.second = ResBlock(width + skip, width, embedding)
-        self.attention = LinearAttention(width)
+        self.first = ResBlock(width + skip, width, embedding, dims)
+        self.second = ResBlock(width + skip, width, embedding, dims)
+        self.attention = LinearAttention(width, dims)
         self.resize = resize
 
 
 class DownStage(Stage):
     """Encoder stage: keeps an image for each of the decoder's two blocks, then halves the resolution."""
 
-    def __init__(self, width: int, width_out: int, last: bool, embedding: int) -> None:
-        resize = nn.Conv2d(width, width_out, 3, padding=1) if last else nn.Conv2d(width, width_out, 4, 2, 1)
-        super().__init__(width, 0, resize, embedding)
+    def __init__(self, width: int, width_out: int, last: bool, embedding: int, dims: int) -> None:
+        conv = CONV[dims]
+        resize = conv(width, width_out, 3, padding=1) if last else conv(width, width_out, 4, 2, 1)
+        super().__init__(width, 0, resize, embedding, dims)
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map (B, C, H, W) to two skips (B, C, H, W) and an image (B, C', H/2, W/2), full size at the last level."""
+        """Map (B, C, *spatial) to two skips of that shape and (B, C', *spatial/2), full size at the last level."""
         early = self.first(x, embedding)
         late = self.attention(self.second(early, embedding))
         return early, late, self.resize(late)
@@ -112,13 +117,13 @@ class DownStage(Stage):
 class UpStage(Stage):
     """Decoder stage: takes two skips if it was built for them, then doubles the resolution."""
 
-    def __init__(self, width: int, width_out: int, skip: int, last: bool, embedding: int) -> None:
-        super().__init__(width, skip, nn.Conv2d(width, width_out, 3, padding=1), embedding)
+    def __init__(self, width: int, width_out: int, skip: int, last: bool, embedding: int, dims: int) -> None:
+        super().__init__(width, skip, CONV[dims](width, width_out, 3, padding=1), embedding, dims)
         self.has_skips = skip > 0
         self.scale = 1 if last else 2
 
     def forward(self, x: Tensor, early: Tensor, late: Tensor, embedding: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C', 2H, 2W), or to (B, C', H, W) at the last level."""
+        """Map (B, C, *spatial) to (B, C', *(2 spatial)), or to (B, C', *spatial) at the last level."""
         x = self.first(torch.cat((x, late), dim=1) if self.has_skips else x, embedding)
         x = self.second(torch.cat((x, early), dim=1) if self.has_skips else x, embedding)
         x = self.attention(x)
@@ -128,14 +133,14 @@ class UpStage(Stage):
 class Middle(nn.Module):
     """The bottom of the U: residual block, full attention, residual block."""
 
-    def __init__(self, width: int, embedding: int) -> None:
+    def __init__(self, width: int, embedding: int, dims: int) -> None:
         super().__init__()
-        self.first = ResBlock(width, width, embedding)
-        self.attention = FullAttention(width)
-        self.second = ResBlock(width, width, embedding)
+        self.first = ResBlock(width, width, embedding, dims)
+        self.attention = FullAttention(width, dims)
+        self.second = ResBlock(width, width, embedding, dims)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
+        """Map (B, C, *spatial) to the same shape."""
         return self.second(self.attention(self.first(x, embedding)), embedding)
 
 
@@ -144,15 +149,17 @@ class Encoder(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        widths, embedding = config.widths, 4 * config.dim
+        widths, embedding, dims = config.widths, 4 * config.dim, config.dims
         last = len(config.mults) - 1
-        self.stem = nn.Conv2d(config.in_channels, config.dim, 7, padding=3)
+        self.stem = CONV[dims](config.in_channels, config.dim, 7, padding=3)
         self.clock = ClockEmbedding(config.dim)
-        self.stages = nn.ModuleList(DownStage(widths[i], widths[i + 1], i == last, embedding) for i in range(last + 1))
-        self.middle = Middle(widths[-1], embedding)
+        self.stages = nn.ModuleList(
+            DownStage(widths[i], widths[i + 1], i == last, embedding, dims) for i in range(last + 1)
+        )
+        self.middle = Middle(widths[-1], embedding, dims)
 
     def forward(self, x: Tensor, clock: Tensor) -> Features:
-        """Map (B, in_channels, H, W) and (B,) to features whose bottom is (B, widths[-1], H/stride, W/stride)."""
+        """Map (B, in_channels, *spatial) and (B,) to features whose bottom is (B, widths[-1], *spatial/stride)."""
         embedding = self.clock(clock)
         stem = x = self.stem(x)
         skips: list[Tensor] = []
@@ -167,17 +174,17 @@ class Decoder(nn.Module):
 
     def __init__(self, config: UNetConfig, out_channels: int, has_skips: bool) -> None:
         super().__init__()
-        widths, embedding = config.widths, 4 * config.dim
+        widths, embedding, dims = config.widths, 4 * config.dim, config.dims
         self.has_skips = has_skips
         self.stages = nn.ModuleList(
-            UpStage(widths[i + 1], widths[i], widths[i] if has_skips else 0, i == 0, embedding)
+            UpStage(widths[i + 1], widths[i], widths[i] if has_skips else 0, i == 0, embedding, dims)
             for i in reversed(range(len(config.mults)))
         )
-        self.last = ResBlock(config.dim * (1 + has_skips), config.dim, embedding)
-        self.head = nn.Conv2d(config.dim, out_channels, 1)
+        self.last = ResBlock(config.dim * (1 + has_skips), config.dim, embedding, dims)
+        self.head = CONV[dims](config.dim, out_channels, 1)
 
     def forward(self, features: Features) -> Tensor:
-        """Map the encoder's features to (B, out_channels, H, W)."""
+        """Map the encoder's features to (B, out_channels, *spatial)."""
         x = features.bottom
         for index, stage in enumerate(self.stages):
             early, late = features.skips[-2 * index - 2], features.skips[-2 * index - 1]
@@ -204,20 +211,19 @@ class UNet(nn.Module):
         """Predict residual and noise from images of any size.
 
         Args:
-            x: (B, in_channels, H, W), H and W at least 1; padded inside to a multiple of ``config.stride``.
+            x: (B, in_channels, *spatial), sides of at least 1; padded inside to a multiple of ``config.stride``.
             clock: (B,), integer or float, or (B, outputs): net i reads column i, a single encoder column 0.
 
         Returns:
-            One (B, out_channels, H, W) tensor per output, the residual first.
+            One (B, out_channels, *spatial) tensor per output, the residual first.
         """
-        height, width = x.shape[-2:]
         padded = pad_to_multiple(x, self.config.stride)
         clocks = self._columns(clock, x.shape[0])
         features = [encoder(padded, clocks[i % len(clocks)]) for i, encoder in enumerate(self.encoders)]
         images = [decoder(features[i % len(features)]) for i, decoder in enumerate(self.decoders)]
         if self.config.heads == "two_heads":
             images = list(images[0].chunk(2, dim=1))
-        return tuple(image[..., :height, :width] for image in images)
+        return tuple(cropped(image, x.shape[2:]) for image in images)
 
     def _columns(self, clock: Tensor, batch: int) -> tuple[Tensor, ...]:
         if clock.shape not in ((batch,), (batch, 1), (batch, self.config.outputs)):

@@ -1,0 +1,133 @@
+"""One kind of picture turned into another, such as dogs into cats: :func:`translate` and ``rddm translate``.
+
+A translator was trained on unpaired squares of one size. A photo's centre square is resized to it; what comes out is of
+that size too. Where the model is told its place in the plane, the residual is undone first: from the dog to a noisy
+cat; then the noise, which draws its details.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rddm.batch import bar_of, beside, choose_device, for_each, in_one_line, make_folder, megabytes
+from rddm.errors import UserError
+from rddm.generate import checked, sheet
+from rddm.methods import plane_clock
+from rddm.model import Model, load
+from rddm.photo import Photo, Pixels, from_float, read_photo, to_float, write_photo
+from rddm.photos import resized
+from rddm.report import fit_for
+from rddm.spec import ModelSpec
+from rddm.walk import Walk, decide, drawn
+
+
+def translate(
+    model: Model, pixels: Pixels, count: int = 1, steps: int | None = None, seed: int = 0, way: str | None = None
+) -> Pixels:
+    """Return translations of a photo's centre square, (count, side, side, 3) uint8.
+
+    Arguments:
+        model: a translator.
+        pixels: (H, W, 1 or 3), uint8 or uint16.
+        count: how many; translation ``i`` is the same whatever the count.
+        steps: network calls, on each leg of a way that has two; the model's default if None.
+        seed: of the noise; translation ``i`` is drawn from ``(seed, i)``.
+        way: through the plane, a name in ``rddm.walk.WAYS``; the model's best if None, see the module.
+
+    Raises:
+        UserError: if the model is no translator, or a number is out of range.
+    """
+    walk = prepare(model, steps, seed, way)
+    return drawn(walk, start_of(walk, centre_square(pixels, walk.side)), checked(count))
+
+
+def prepare(model: Model, steps: int | None = None, seed: int = 0, way: str | None = None) -> Walk:
+    """Decide how to translate; arguments and errors are those of :func:`translate`."""
+    spec = model.spec
+    side = spec.side
+    if side is None or not translates(spec):
+        names = fit_for(translates)
+        raise UserError(f"{spec.name}: was not trained on unpaired photos, expected a model that translates: {names}")
+    if way is None and spec.method.clock is plane_clock:
+        way = "residual-first"
+    return decide(model, side, steps, None, way, seed, batch=1)  # most often a photo is translated once
+
+
+def translates(spec: ModelSpec) -> bool:
+    """Tell whether a model starts from a photo and was trained on unpaired ones: those alone keep to one size."""
+    return spec.method.origin == "input" and spec.side is not None
+
+
+def centre_square(pixels: Pixels, side: int) -> Pixels:
+    """Return the largest square in the middle of a photo (H, W, 1 or 3), (side, side, 3) uint8."""
+    height, width = pixels.shape[:2]
+    least = min(height, width)
+    top, left = (height - least) // 2, (width - least) // 2
+    square = pixels[top : top + least, left : left + least]
+    eight = square if square.dtype == np.uint8 else from_float(to_float(square), np.uint8)
+    return resized(np.ascontiguousarray(np.broadcast_to(eight, (least, least, 3))), side)
+
+
+def start_of(walk: Walk, square: Pixels) -> Tensor:
+    """Return a square as ``x_in``, (1, 3, side, side) in [-1, 1]."""
+    image = torch.from_numpy(to_float(square)).permute(2, 0, 1)[None] * 2 - 1
+    return image.to(next(walk.model.parameters()).device)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to translate (see :func:`translate`), and whether to write a comparison too."""
+
+    count: int = 1
+    steps: int | None = None
+    seed: int = 0
+    way: str | None = None
+    compare: bool = False
+
+
+def translate_files(inputs: Sequence[str], out: Path, model_name: str, device: str, options: Options) -> int:
+    """Translate photos and return how many failed, each with one line on the error stream.
+
+    Several translations of a photo are written as one sheet.
+
+    Raises:
+        UserError: if the model is no translator, a number is out of range, or several photos would go to one file.
+    """
+    checked(options.count)
+    model = load(model_name, choose_device(device))
+    walk = prepare(model, options.steps, options.seed, options.way)
+    return for_each(inputs, out, partial(translate_file, walk, options=options), "translated", options.compare)
+
+
+def translate_file(walk: Walk, source: Path, target: Path, options: Options) -> None:
+    """Translate one photo, telling first what it will cost.
+
+    Raises:
+        UserError: if it cannot be read or written, or the memory does not suffice.
+    """
+    with in_one_line(str(source), "close other programs"):
+        pixels = read_photo(source).pixels
+        square = centre_square(pixels, walk.side)
+        print(f"{source}: {described(walk, pixels, options.count)}", flush=True)
+        make_folder(target.parent)
+        with bar_of("steps") as bar:
+            task = bar.add_task(source.name, total=walk.steps(options.count))
+            images = drawn(walk, start_of(walk, square), options.count, partial(bar.advance, task))
+    write_photo(target, Photo(sheet(images)))
+    if options.compare:
+        row = np.concatenate([square[None], images])
+        write_photo(beside(target), Photo(sheet(row, columns=len(row))))
+
+
+def described(walk: Walk, pixels: Pixels, count: int) -> str:
+    """Return what is done to a photo and what it will cost, in one line."""
+    height, width = pixels.shape[:2]
+    least, side = min(height, width), walk.side
+    part = "" if height == width else f"the middle {least}x{least} of "
+    size = f"{part}{width}x{height}, resized to {side}x{side}"
+    return f"{size}, {walk.model.spec.name}, {walk.calls(count)} network calls, about {megabytes(walk.memory)}"

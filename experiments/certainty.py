@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import sets
 import small_cats as cats
 import torch
 from torch import Tensor, nn
@@ -100,7 +99,7 @@ def figures(samples: Tensor, batch: Batch) -> dict[str, float]:
     }
 
 
-def held_out(photos: sets.Packed, recipe: Recipe) -> Batch:
+def held_out(photos: cats.Cats, recipe: Recipe) -> Batch:
     """Return the held-out images with their masks, whether the network sees them or not."""
     seen = replace(recipe.method, inputs=("x_in", "mask"))
     every = replace(recipe, method=seen, network=fitted(recipe.network, seen), augment="none")
@@ -143,7 +142,7 @@ def main() -> None:
     results, strips = dict[str, Any](), []
     for variant in VARIANTS:
         recipe = variant.recipe(options.updates)
-        photos = sets.cats(options.data, recipe)
+        photos = cats.photographs(options.data, recipe)
         fit = range(len(photos) - HELD)
         net = cats.trained(recipe, Draws(photos, fit, recipe, parse(recipe.degrade)), options.out)
         batch = held_out(photos, recipe)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path as File
 from typing import Any
 
-import sets
 import small_cats as cats
 import torch
 from sampling_methods import PUBLISHED, Pair
@@ -125,7 +124,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     table = recipes(options.updates)
-    fit, _ = hold_out(len(photos := sets.cats(options.data, table[f"SM-N, {BEST}"])))
+    fit, _ = hold_out(len(photos := cats.photographs(options.data, table[f"SM-N, {BEST}"])))
     nets = {name: cats.trained(recipe, Draws(photos, fit, recipe), options.out) for name, recipe in table.items()}
     if options.train:
         return

@@ -23,6 +23,10 @@ from rddm.validate import bytes_of, spec_of, stacked
 SIDE = 32
 
 
+Cats = sets.Packed
+photographs = sets.cats
+
+
 def real(folder: Path) -> Tensor:
     """Return all cats, (N, 3, SIDE, SIDE) in [-1, 1]."""
     images = sets.Packed(folder / sets.CATS, SIDE).images

@@ -54,7 +54,7 @@ def translate() -> Recipe:
     """Return the recipe that turns dogs into cats; the pairs are drawn at random."""
     ours = two_clocks("translate", plane_clock)
     method = replace(ours.method, name="rddm-translation", path=PowerPath(), origin="input", clip=clip_none)
-    return replace(ours, method=method, pairing="random")
+    return replace(ours, method=method, pairing="random", steps=15_000)
 
 
 def inpaint() -> Recipe:

@@ -232,6 +232,16 @@ def test_damaged_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert "expected a configuration of diffusers" in refused(source, out, capsys)
 
 
+def test_a_network_of_another_version_is_one_line(tmp_path: Path) -> None:
+    convert_diffusers(saved(tmp_path / "theirs"), tmp_path / "ours")
+    config = tmp_path / "ours/config.json"
+    data = json.loads(config.read_text())
+    data["network"]["fields"].append(["magic", 1])
+    config.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="magic.*; converted by another version"):
+        load(tmp_path / "ours")
+
+
 def test_options_and_folders_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = saved(tmp_path / "theirs")
     assert "are for an authors' model-N.pt" in refused(source, tmp_path / "out", capsys, "--weights", "raw")

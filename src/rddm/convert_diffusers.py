@@ -135,11 +135,8 @@ def shape_of(path: Path) -> UNet2DConfig:
         raise UserError(f"{path}: _class_name: found {fields.get('_class_name')!r}, expected 'UNet2DModel'")
     try:
         shape = completed({name: value for name, value in fields.items() if not name.startswith("_")})
-    except UserError:
-        raise
-    except Exception as error:  # the package meets what it does not know with errors of any type
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise UserError(f"{path}: {reason}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
     if shape.in_channels != shape.out_channels:
         found = f"{shape.in_channels} input channels for {shape.out_channels} output channels"
         raise UserError(f"{path}: {found}, expected as many: x_t alone, and one image of it")
@@ -157,7 +154,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
         raise UserError(f"{folder}: found no weights, expected {' or '.join(WEIGHTS)}")
     try:
         found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
         raise UserError(f"{file}: cannot be read as weights ({reason})") from None
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):

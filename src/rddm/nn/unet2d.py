@@ -87,7 +87,7 @@ def frozen(value: Any) -> Any:
     return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
-def unet2d_model() -> Callable[..., Any]:
+def unet2d_model() -> Callable[..., nn.Module]:
     """Return the class UNet2DModel.
 
     Raises:
@@ -102,25 +102,46 @@ def unet2d_model() -> Callable[..., Any]:
     return UNet2DModel
 
 
+def built(fields: Mapping[str, Any]) -> nn.Module:
+    """Return a UNet2DModel with fresh weights.
+
+    Raises:
+        UserError: if the package is not installed.
+        ValueError: for fields or values that it does not know.
+    """
+    model = unet2d_model()
+    try:
+        return model(**fields)
+    except Exception as error:  # the package meets what it does not know with errors of any type
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0][:150]) from None
+
+
 def completed(fields: Mapping[str, Any]) -> UNet2DConfig:
     """Return a configuration with the package's defaults for the fields that are left out.
 
     Raises:
         UserError: if the package is not installed.
-        TypeError, ValueError and others of the package's own: for fields or values that it does not know.
+        ValueError: for fields or values that it or :class:`UNet2D` does not know.
     """
     with torch.device("meta"):
-        model = unet2d_model()(**fields)
-    return UNet2DConfig(tuple((name, value) for name, value in model.config.items() if not name.startswith("_")))
+        known: Any = built(fields).config
+    return UNet2DConfig(tuple((name, value) for name, value in known.items() if not name.startswith("_")))
 
 
 class UNet2D(nn.Module):
-    """The network, ``unet``: a UNet2DModel."""
+    """The network, ``unet``: a UNet2DModel.
+
+    Raises:
+        UserError: if diffusers is not installed, or this version of it knows no such network.
+    """
 
     def __init__(self, config: UNet2DConfig) -> None:
         super().__init__()
         self.config = config
-        self.unet = unet2d_model()(**dict(config.fields))
+        try:
+            self.unet = built(dict(config.fields))
+        except ValueError as error:
+            raise UserError(f"UNet2DModel: {error}; converted by another version of diffusers?") from None
 
     def forward(self, x: Tensor, clock: Tensor) -> tuple[Tensor, ...]:
         """Return the one image that the network outputs.

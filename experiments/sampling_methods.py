@@ -45,7 +45,7 @@ from rddm.recipe import Phase, Recipe, fitted, with_method
 from rddm.recipes import restore
 from rddm.restore import prepare, run
 from rddm.schedules import PowerPath
-from rddm.solvers import SOLVERS, Ancestral, Solver
+from rddm.solvers import FLOWS, Ancestral, Solver
 from rddm.sources import Produced
 from rddm.trainer import Run, loader, schedule
 from rddm.transition import residual
@@ -127,7 +127,7 @@ def samplers(method: Method) -> dict[str, tuple[Method, Solver]]:
     clipped = replace(method, clip=PUBLISHED[method.target.name])
     ways = {"own": (method, own), "published clip": (clipped, own)}
     noisy = (method, Ancestral(residual, method.anchor))
-    return ways | {"stochastic": noisy} | {name: (method, solver) for name, solver in SOLVERS.items()}
+    return ways | {"stochastic": noisy} | {name: (method, solver) for name, solver in FLOWS.items()}
 
 
 @dataclass(frozen=True)

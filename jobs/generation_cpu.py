@@ -13,7 +13,8 @@ import common
 import sets
 
 from rddm.clipping import clip_none, published_res_eps
-from rddm.methods import METHODS, Clock, index_clock, plane_clock
+from rddm.clocks import Clock, index_clock, plane_clock
+from rddm.methods import METHODS
 from rddm.recipe import Phase, Recipe
 from rddm.recipes import generate
 from rddm.schedules import DDPMPath, PowerPath

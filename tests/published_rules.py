@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rddm.clipping import Clip, published_res, published_res_eps, published_x_0, published_x_0_eps
+from rddm.clocks import Clock, index_clock, plane_clock
 from rddm.denoiser import NetworkDenoiser
-from rddm.methods import RDDM, Clock, Method, index_clock, plane_clock
+from rddm.methods import RDDM, Method
 from rddm.nn.unet import UNet
 from rddm.path import Node, Noise, TabulatedPath
 from rddm.path import Path as Curve

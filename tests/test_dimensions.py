@@ -160,10 +160,10 @@ def test_every_row_is_trained_and_sampled(name: str, dims: int, channels: int) -
     """States of different times in one batch, one loss per head, and a sample of the network."""
     method = METHODS[name]
     config = fitted(replace(SMALL, out_channels=channels, dims=dims), method)
-    denoiser = NetworkDenoiser(network(config).requires_grad_(False), method)
     shape, t = (2, channels, *SIZES[dims]), torch.tensor([0.2, 0.9], dtype=torch.float64)
     x_0, eps = noisy(shape), noisy(shape).flip(0)
     x_in = torch.zeros(shape) if method.origin == "zero" else noisy(shape).flip(1)
+    denoiser = NetworkDenoiser(network(config).requires_grad_(False), method, {"degraded": noisy(shape).flip(1)})
     compared = compare(denoiser, x_0, x_in, t, lambda like: eps)
     for i in range(2):
         abar, bbar = (float(value) for value in method.path.curve(t[i]))

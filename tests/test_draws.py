@@ -20,7 +20,7 @@ from rddm.methods import METHODS
 from rddm.pairs import pair_up, unpaired
 from rddm.photos import Files
 from rddm.preprocess import equalise, quantiles, whole_of
-from rddm.recipe import Recipe
+from rddm.recipe import Recipe, with_method
 from rddm.recipes import generate, published_low_light, translate
 from rddm.trainer import loader, schedule
 
@@ -184,3 +184,11 @@ def test_golden_pictures_of_the_published_recipe(golden: Path, tmp_path: Path, f
 def test_rows_that_see_nothing_else_are_drawn_too(tmp_path: Path) -> None:
     draws = draws_of(tmp_path, tiny.recipe(METHODS["indi"]))
     assert set(draws.sample(0, 16)) == {"x_0", "x_in", "t", "eps"}
+
+
+def test_a_row_from_noise_is_shown_the_degraded_photograph_beside_zeros(tmp_path: Path) -> None:
+    plain = tiny.recipe()
+    shown = with_method(plain, replace(METHODS["ddpm"], inputs=("degraded",)))
+    sample, expected = draws_of(tmp_path, shown).sample(3, 16), draws_of(tmp_path / "b", plain).sample(3, 16)
+    assert torch.equal(sample["degraded"], expected["x_in"]) and not sample["x_in"].any()
+    assert shown.metric == plain.metric and with_method(plain, METHODS["ddpm"]).metric == "loss"

@@ -222,3 +222,13 @@ def test_videos_are_restored_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> 
     denoiser, nodes = NetworkDenoiser(net, recipe.method), recipe.method.path.grid(2)
     alone = sample(denoiser, x[1:, :, 3], nodes, noise=lambda like: noise[11:12]).clamp(-1, 1)  # video 1, frame 3
     assert found.shape == x.shape and torch.allclose(found[1:, :, 3], alone, atol=1e-5)  # measured: 3.3e-7
+
+
+def test_inverse_problems(tmp_path: Path) -> None:
+    printed = smoke("inverse_problems", tmp_path, "--deepinv", str(tmp_path))
+    found = json.loads((tmp_path / "inverse-problems.json").read_text())["tasks"]
+    assert len(found) == 6 and "deepinv is not installed" in printed
+    for task, rows in found.items():
+        assert {"pseudoinverse", "ddnm", "dps"} <= set(rows) and ("ddrm" in rows) == (task != "old photo")
+        if task != "deblurring":  # whose noise no image fits
+            assert max(rows[name]["misfit"] for name in ("ddnm", "ilvr", "repaint", "mcg")) < 1  # measured 0.61

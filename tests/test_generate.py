@@ -12,10 +12,11 @@ from models import restoring_model
 
 from rddm.cli import main
 from rddm.clipping import clip_x_0
+from rddm.clocks import plane_clock
 from rddm.draws import generator_of
 from rddm.errors import UserError
 from rddm.generate import generate, larger, sheet
-from rddm.methods import METHODS, Method, plane_clock
+from rddm.methods import METHODS, Method
 from rddm.model import Model
 from rddm.nn.compact import CompactConfig
 from rddm.photo import read_photo

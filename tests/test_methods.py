@@ -9,7 +9,7 @@ from rddm.loss import draw_times, losses
 from rddm.methods import METHODS
 from rddm.nn.compact import Compact, CompactConfig
 from rddm.path import CLEAN, CurvePath, Node, TabulatedPath, gaussian, mix
-from rddm.sample import iterate, sample
+from rddm.sample import climbs, iterate, sample
 from rddm.schedules import PowerPath, TablePath, ddpm_betas, power_weights
 from rddm.solvers import Ancestral
 
@@ -22,8 +22,9 @@ def test_paths_go_from_clean_to_degraded(name: str) -> None:
     assert row.path.node(0.0)[:2] == CLEAN[:2]
     grid = row.path.grid(row.steps)
     assert grid[-1] == CLEAN and len(grid) == row.steps + 1
-    assert grid[0].t == 1.0 and grid[0].abar > 0.97
-    assert all(a.abar >= b.abar and a.bbar >= b.bbar for a, b in zip(grid, grid[1:]))
+    assert 0.9999 <= grid[0].t <= 1.0
+    assert 1 - grid[0].abar < max(0.03, 0.013 * grid[0].bbar)  # at the start x_0 is gone, or drowns in noise
+    assert not any(climbs(a, b) for a, b in zip(grid, grid[1:]))
 
 
 @ALL
@@ -39,7 +40,7 @@ def test_default_sampler_arrives_on_the_oracle(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     steps = min(400, row.path.length) if isinstance(row.path, TabulatedPath) else 400
     x_start = None
-    if not row.path.node(1.0).bbar:  # without noise the state at t = 1 is x_in and holds no trace of x_0
+    if not row.path.grid(1)[0].bbar:  # without noise the state at t = 1 is x_in and holds no trace of x_0
         x_0 = MEAN + VAR.sqrt() * torch.randn(4000, 3, dtype=F64, generator=generator)
         nodes = [row.path.node(0.99 * (1 - i / 20)) for i in range(20)] + [CLEAN]
         out = sample(
@@ -59,7 +60,7 @@ def test_rows_train_and_sample_with_the_same_code(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     x_0 = torch.rand(2, 3, 16, 12, generator=generator) * 2 - 1
     x_in = torch.zeros_like(x_0) if row.origin == "zero" else x_0 / 2
-    denoiser = NetworkDenoiser(net, row)
+    denoiser = NetworkDenoiser(net, row, {"degraded": x_0 / 2})
     t = draw_times(row.path, 2, generator)
     found = losses(denoiser, x_0, x_in, t, gaussian(generator), torch.nn.functional.mse_loss)
     assert found.shape == (row.target.heads,)

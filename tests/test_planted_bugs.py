@@ -21,9 +21,9 @@ BUGS = {
     "missing square in the gain": ("transition.py", 'Gain("residual", lambda t, s: (s.bbar / t.bbar) ** 2)', 'Gain("residual", lambda t, s: s.bbar / t.bbar)'),
     "eta scales the noise only": ("transition.py", "root((1 - eta) * then.bbar**2 + eta * (gain(now, then) * now.bbar) ** 2) / now.bbar", "gain(now, then)"),
     "sign in Eq. 16": ("prediction.py", "x_t - x_in + (1 - node.abar) * res", "x_t - x_in - (1 - node.abar) * res"),
-    "half of Heun": ("solvers.py", "(prediction.res + end.res) / 2", "prediction.res"),
-    "AB2 without its half": ("solvers.py", "w = 0.5 * (now.t - then.t)", "w = (now.t - then.t)"),
-    "DPM-Solver's alpha": ("solvers.py", "((1 - then.abar) - (1 - now.abar) * ratio)", "((1 - now.abar) - (1 - then.abar) * ratio)"),
+    "half of Heun": ("solvers_flow.py", "(prediction.res + end.res) / 2", "prediction.res"),
+    "AB2 without its half": ("solvers_flow.py", "w = 0.5 * (now.t - then.t)", "w = (now.t - then.t)"),
+    "DPM-Solver's alpha": ("solvers_flow.py", "((1 - then.abar) - (1 - now.abar) * ratio)", "((1 - now.abar) - (1 - then.abar) * ratio)"),
 }  # fmt: skip
 
 

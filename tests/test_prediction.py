@@ -27,6 +27,10 @@ def test_decode_inverts_encode(target: str, row: str, t: float, seed: int) -> No
     node, times = path.node(t), torch.tensor(t, dtype=F64)
     rate = tuple(float(r) for r in path.rate(times))
     x_t = mix(x_0, x_in - x_0, eps, node)
+    if (target == "displacement/std" and not node.bbar) or (target == "displacement/root" and not node.abar):
+        with pytest.raises(ZeroDivisionError, match=f"{target}: not determined where"):
+            TARGETS[target].encode(x_0, x_in, eps, node, None)
+        return
     outputs = TARGETS[target].encode(x_0, x_in, eps, node, rate)  # type: ignore[arg-type]
     found = TARGETS[target].decode(outputs, x_t, x_in, node, rate)  # type: ignore[arg-type]
     tolerance = 1e-9 / min(1.0, 1 - node.abar)
@@ -37,6 +41,27 @@ def test_decode_inverts_encode(target: str, row: str, t: float, seed: int) -> No
     else:
         assert torch.isfinite(found.eps).all()
     assert len(outputs) == TARGETS[target].heads
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["eps", "displacement/std"]), st.floats(0, 2))
+def test_singular_nodes_raise_or_say_nothing(target: str, bbar: float) -> None:
+    """At ``abar = 1``, for a batch and for one node: an error that says why, never a NaN."""
+    x_0, x_in, eps = images(0)
+    for node in (Node(1.0, bbar), Node(torch.ones(2, 1, 1, 1, dtype=F64), torch.full((2, 1, 1, 1), bbar, dtype=F64))):
+        with pytest.raises(ZeroDivisionError, match="abar = 1"):
+            TARGETS[target].decode((eps,), x_in + bbar * eps, x_in, node, None)
+
+
+def test_a_preconditioned_network_may_say_anything_of_the_clean_image() -> None:
+    x_0, x_in, eps = images(7)
+    target = TARGETS["preconditioned"]
+    for node in (Node(0.0, 0.0), Node(torch.zeros(2, 1, 1, 1, dtype=F64), torch.zeros(2, 1, 1, 1, dtype=F64))):
+        assert not target.encode(x_0, x_in, eps, node, None)[0].any()
+        assert (target.decode((eps,), x_0, x_in, node, None).x_0 - x_0).abs().max() < 1e-12
+    end = Node(1.0, 0.0)  # where a bridge is pinned the network alone decides
+    output = target.encode(x_0, x_in, eps, end, None)
+    assert (target.decode(output, x_in, x_in, end, None).x_0 - x_0).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("target", [X0, RES, DISPLACEMENT])

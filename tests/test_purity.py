@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FOREIGN = (
     "PIL", "torchvision", "diffusers", "accelerate", "huggingface_hub", "safetensors", "rich", "psutil",
-    "matplotlib", "torchmetrics", "deepinv", "gradio", "ray", "tqdm",
+    "matplotlib", "torchmetrics", "deepinv", "gradio", "ray", "tqdm", "scipy",
 )  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_importing_rddm_brings_torch_alone() -> None:
-    brought = loaded_by("import rddm")
+    brought = loaded_by("import rddm, rddm.ode")
     assert "rddm" in brought
     assert not brought & set(FOREIGN)
 
@@ -35,6 +35,17 @@ def test_using_the_core_brings_nothing_either() -> None:
         " rddm.sample(rddm.NetworkDenoiser(n, m), x, m.path.grid(2), rddm.SOLVERS['dpm++'])"
     )
     assert not loaded_by(program) & set(FOREIGN)
+
+
+def test_guidance_brings_nothing_either() -> None:
+    program = (
+        "import rddm; from rddm.guidance import DDNM; from rddm.operators import parse_operator;"
+        " x = torch.zeros(1, 3, 8, 8); o = parse_operator('sr(4) + grey')((3, 8, 8)); m = rddm.METHODS['ddpm'];"
+        " d = lambda x_t, x_in, node: rddm.Prediction(x_t, -x_t, x_t);"
+        " rddm.sample(d, x, m.path.grid(2), guidance=DDNM(o, o.A(x)))"
+    )
+    brought = loaded_by(program)
+    assert "rddm" in brought and not brought & set(FOREIGN)
 
 
 def test_the_proof_can_fail() -> None:

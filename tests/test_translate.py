@@ -11,9 +11,10 @@ from PIL import Image
 
 from rddm.cli import main
 from rddm.clipping import clip_x_0
+from rddm.clocks import Clock, index_clock, plane_clock
 from rddm.errors import UserError
 from rddm.generate import sheet
-from rddm.methods import METHODS, Clock, index_clock, plane_clock
+from rddm.methods import METHODS
 from rddm.model import Model
 from rddm.nn.compact import CompactConfig
 from rddm.photo import read_photo

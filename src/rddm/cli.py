@@ -1,15 +1,18 @@
-"""The command line: ``rddm restore | generate | inpaint | translate | train | evaluate | methods | models | convert``.
+"""The command line: ``rddm restore | generate | inpaint | translate | solve | train | evaluate | methods | ...``.
 
 Every mistake of the user's is one line on the error stream and exit code 2. Heavy modules are imported by the command
 that needs them: ``rddm --help`` answers at once.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rddm.errors import UserError
+
+SOLVERS = ("ancestral", "euler", "heun", "ab2", "dpm++", "sde", "mean-ode", "pc", "churn", "hybrid")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
     add_generate(commands.add_parser("generate", help="draw images from noise"))
     add_inpaint(commands.add_parser("inpaint", help="fill the missing parts of a photo"))
     add_translate(commands.add_parser("translate", help="turn photos of one kind into another: dogs into cats"))
-    commands.add_parser("methods", help="print the table of methods")
+    add_solve(commands.add_parser("solve", help="undo an operator that no model was trained for, by a generator"))
+    table = commands.add_parser("methods", help="print the table of methods")
+    table.add_argument("--json", action="store_true", help="the rows in full, as they are saved beside weights")
     commands.add_parser("models", help="list the bundled models with data, cost and scores")
     convert = commands.add_parser(
         "convert", help="turn a checkpoint of the authors or of diffusers into a model of ours"
@@ -32,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--objective", default="auto", help="auto, pred_res, pred_noise, pred_res_noise, ...")
     convert.add_argument("--equalise", action="store_true", help="the input was histogram-equalised in training (LOL)")
     add_train(commands.add_parser("train", help="train a model on your own photographs"))
+    add_compare(commands.add_parser("compare-methods", help="train rows of the table alike and compare them"))
     add_evaluate(commands.add_parser("evaluate", help="score a model on pairs of photos by a named protocol"))
     return top
 
@@ -52,6 +58,20 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resume", action="store_true", help="go on with the run in --out")
     command.add_argument("--seed", type=int, help="of weights, pieces, times and noise")
     command.add_argument("--precision", choices=["no", "bf16", "fp16"], help="of the network's passes")
+
+
+def add_compare(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``rddm compare-methods``."""
+    command.add_argument("--clean", type=Path, required=True, help="folder of clean photos, or a list of them")
+    command.add_argument("--degraded", type=Path, help="folder of the same names, or a list of as many lines")
+    command.add_argument("--degrade", default="", help="degrade the clean photos instead: 'noise(25)'")
+    command.add_argument("--methods", default="", metavar="A,B", help="rows of rddm methods; all that restore if empty")
+    command.add_argument("--steps", type=int, default=600, help="updates of each training (600)")
+    command.add_argument("--side", type=int, default=64, help="of the pieces, in pixels (64)")
+    command.add_argument("--batch", type=int, default=8, help="pieces in an update (8)")
+    command.add_argument("--fit", choices=["crop", "resize"], default="crop", help="cut pieces, or resize the photos")
+    command.add_argument("--seed", type=int, default=0, help="of weights, pieces, times and noise (0)")
+    command.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for figures and pictures")
 
 
 def duration(text: str) -> float:
@@ -88,7 +108,7 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--out", type=Path, required=True, help="file for one photo, folder for several")
     command.add_argument("--model", help="bundled name, folder or hub repository; chosen for each photo if not given")
     command.add_argument("--steps", type=int, help="network calls per tile; the model's own number if not given")
-    command.add_argument("--solver", choices=["ancestral", "euler", "heun", "ab2", "dpm++"], help="how to step")
+    command.add_argument("--solver", choices=SOLVERS, help="how to step (docs/solvers.md)")
     command.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     command.add_argument(
@@ -120,7 +140,7 @@ def add_generate(command: argparse.ArgumentParser) -> None:
         "-o", "--out", type=Path, required=True, help="file for one sheet of all, folder for a file each"
     )
     add_common(command, "cats")
-    command.add_argument("--solver", choices=["ancestral", "euler", "heun", "ab2", "dpm++"], help="how to step")
+    command.add_argument("--solver", choices=SOLVERS, help="how to step (docs/solvers.md)")
     add_path(command, "joint")
     command.add_argument("--side", type=int, help="of the images, in pixels; the model's own if not given")
     command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge what is written, pixel by pixel")
@@ -150,6 +170,29 @@ def add_translate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--compare", action="store_true", help="also write input | outputs side by side")
 
 
+def add_solve(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``rddm solve``."""
+    names = ["ddnm", "ddnm+", "ddrm", "pigdm", "diffpir", "dps", "mcg", "ilvr", "repaint"]
+    command.add_argument("input", type=Path, metavar="PHOTO", help="what was measured; with --simulate a clean photo")
+    command.add_argument("--operator", required=True, metavar="TEXT", help="what was done: 'sr(4)', 'grey + blur(1)'")
+    command.add_argument("--guidance", choices=names, default="ddnm", help="how it is undone (docs/guidance.md); ddnm")
+    command.add_argument("-o", "--out", type=Path, required=True, help="file or folder")
+    add_common(command, "cats")
+    command.add_argument("--solver", choices=SOLVERS, help="how to step; as published with the guidance if not given")
+    command.add_argument("--noise", type=float, default=0.0, metavar="N", help="of the measurement, in levels of 255")
+    command.add_argument("--jumps", type=jumps, metavar="L,N", help="go through each L steps N times: repaint 10,10")
+    command.add_argument("--simulate", action="store_true", help="PHOTO is clean: measure it, solve, and tell the PSNR")
+    command.add_argument("--compare", action="store_true", help="also write pseudoinverse | output side by side")
+
+
+def jumps(text: str) -> tuple[int, int]:
+    """Parse a length and a number of visits for argparse."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected two whole numbers such as 10,10")
+    return int(parts[0]), int(parts[1])
+
+
 def tile_side(text: str) -> int | None:
     """Parse ``auto`` (None), ``off`` (0) or a side in pixels."""
     if text in ("auto", "off"):
@@ -161,9 +204,12 @@ def tile_side(text: str) -> int | None:
 
 def methods(args: argparse.Namespace) -> int:
     """Print the table of methods."""
-    from rddm.report import method_table, show
+    from rddm.report import method_table, methods_json, show
 
-    show(method_table())
+    if args.json:
+        print(json.dumps(methods_json(), indent=2))
+    else:
+        show(method_table())
     return 0
 
 
@@ -209,6 +255,15 @@ def translate(args: argparse.Namespace) -> int:
     return 2 if translate_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 
+def solve(args: argparse.Namespace) -> int:
+    """Solve an inverse problem."""
+    from rddm.solve import Options, solve_file
+
+    options = Options(args.steps, args.solver, args.seed, args.noise, args.jumps, args.simulate, args.compare)
+    solve_file(args.input, args.out, args.operator, args.guidance, args.model, args.device, options)
+    return 0
+
+
 def convert(args: argparse.Namespace) -> int:
     """Convert a checkpoint."""
     from rddm.convert import convert_published
@@ -232,6 +287,21 @@ def train(args: argparse.Namespace) -> int:
     sources = args.clean, args.degraded, args.mask, args.degrade
     run = args.recipe, args.method, args.initial, args.out, args.steps, args.time, args.resume
     train_command(Options(*sources, *run, args.seed, args.precision))
+    return 0
+
+
+def compare_methods(args: argparse.Namespace) -> int:
+    """Train rows alike, print the table, and write figures and pictures."""
+    from rddm.comparison import Terms, compared
+
+    names = [name.strip() for name in args.methods.split(",") if name.strip()]
+    sources = {kind: path for kind in ("clean", "degraded") if (path := getattr(args, kind)) is not None}
+    try:
+        terms = Terms(args.steps, args.side, args.batch, args.fit, args.degrade, args.seed)
+        compared(terms, sources, names, args.out)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    print(f"{args.out}: comparison.json, calls.png, comparison.png")
     return 0
 
 
@@ -260,7 +330,9 @@ COMMANDS = {
     "generate": generate,
     "inpaint": inpaint,
     "translate": translate,
+    "solve": solve,
     "train": train,
+    "compare-methods": compare_methods,
     "methods": methods,
     "models": models,
     "convert": convert,

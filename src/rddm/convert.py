@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import Tensor
 
 from rddm.clipping import published_res, published_res_eps, published_x_0
+from rddm.clocks import Clock, abar_clock, bbar_clock, index_clock, plane_clock
 from rddm.errors import UserError
-from rddm.methods import METHODS, Clock, abar_clock, bbar_clock, index_clock, plane_clock
+from rddm.methods import METHODS
 from rddm.model import Model
 from rddm.path import Path as Curve
 from rddm.prediction import EPS_FLOORED, RES, RES_EPS, RES_SUM, X0_EPS, X0_SUM, Target

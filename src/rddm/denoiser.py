@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rddm.methods import Method
 from rddm.path import Node, Path
-from rddm.prediction import VELOCITY, Outputs, Prediction, Rate, divide
+from rddm.prediction import Outputs, Prediction, Rate, divide
 
 
 class Denoiser(Protocol):
@@ -60,11 +60,11 @@ def scale_of(path: Path, node: Node, like: Tensor) -> Tensor:
 
 
 def rate_of(method: Method, node: Node, like: Tensor) -> Rate:
-    """Return ``d(abar, bbar)/dt`` at ``node`` for a velocity target, None for the others."""
-    if method.target is not VELOCITY:
+    """Return what the target asks of the path at ``node``, ``d(abar, bbar)/dt`` for a velocity; None for most."""
+    if method.target.pace is None:
         return None
     t = torch.as_tensor(node.t, dtype=torch.float64)
-    d_abar, d_bbar = method.path.rate(t)
+    d_abar, d_bbar = method.target.pace(method.path, t)
     if t.ndim == 0:
         return float(d_abar), float(d_bbar)
     shape = (-1, *(1,) * (like.ndim - 1))

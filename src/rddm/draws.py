@@ -161,10 +161,10 @@ class Draws(Dataset):
             whole = self.photos.whole(which)
         sample = {"x_0": to_image(pieces["clean"])}
         degraded = pieces.get("degraded")
-        if method.origin == "zero" or degraded is None:
-            sample["x_in"] = torch.zeros_like(sample["x_0"])
-        else:
+        sample["x_in"] = torch.zeros_like(sample["x_0"])
+        if degraded is not None and method.origin == "input":
             sample["x_in"] = to_image(degraded)
+        if degraded is not None and not method.generates:
             sample |= conditions_for(self.recipe, degraded, whole)
         if "mask" in pieces and "mask" in method.inputs:
             sample["mask"] = (to_image(pieces["mask"]) + 1) / 2

@@ -65,8 +65,8 @@ def walk_of(
         UserError: if the model is no generator, or no side is known.
     """
     spec = model.spec
-    if spec.method.origin != "zero":
-        names = fit_for(lambda other: other.method.origin == "zero")
+    if not spec.method.generates:
+        names = fit_for(lambda other: other.method.generates)
         raise UserError(f"{spec.name}: starts from a photo, expected a model that generates from noise: {names}")
     if side is None and spec.side is None:
         raise UserError(f"{spec.name}: made for no size of its own, expected --side")

@@ -112,7 +112,7 @@ def prepare(model: Model, mask: Pixels, steps: int | None = None, seed: int = 0,
     spec, (height, width) = model.spec, mask.shape
     whole = Tile(0, 0, height, width)
     check_pictures(spec, 3)
-    if spec.method.origin == "zero":
+    if spec.method.generates:
         if spec.side not in (None, height) or spec.side not in (None, width):
             raise UserError(f"{spec.name}: found a photo of {width}x{height}, expected {spec.side}x{spec.side}")
         return Filling(decide(model, height, width, steps, None, seed, 0), whole, imagine_tile)
@@ -125,7 +125,7 @@ def prepare(model: Model, mask: Pixels, steps: int | None = None, seed: int = 0,
 
 def fills(spec: ModelSpec) -> bool:
     """Tell whether a model fills holes: it is shown a mask, or generates and can be told what is known."""
-    return "mask" in spec.method.inputs or spec.method.origin == "zero"
+    return "mask" in spec.method.inputs or spec.method.generates
 
 
 def looks_near(model: Model) -> bool:

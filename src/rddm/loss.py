@@ -1,6 +1,7 @@
 """The training objective: draw a time, perturb the clean image, compare what the network outputs with its target."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -8,9 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rddm.denoiser import NetworkDenoiser, rate_of
+from rddm.errors import UserError
+from rddm.methods import Method
 from rddm.nn.spatial import LAYOUT
-from rddm.path import Node, Noise, Path, TabulatedPath
-from rddm.prediction import Outputs
+from rddm.path import Node, Noise, Path
+from rddm.prediction import EPS, Outputs
+from rddm.sdes import IRSDEPath
 
 Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,7 +48,7 @@ class Batch(NamedTuple):
 
 
 def draw_times(path: Path, batch: int, generator: torch.Generator, start_share: float = 0.0) -> Tensor:
-    """Draw times for a batch: uniform over the path's table, or over (0, 1]; a share of them at the sampler's start.
+    """Draw times for a batch as the path says (:meth:`rddm.path.Path.times`); a share of them at the sampler's start.
 
     Arguments:
         path: the path.
@@ -56,21 +60,20 @@ def draw_times(path: Path, batch: int, generator: torch.Generator, start_share: 
         Times in (0, 1], float64 of shape (batch,).
     """
     u = torch.rand(batch, generator=generator, dtype=torch.float64)
-    if isinstance(path, TabulatedPath):
-        t = (torch.floor(u * path.length) + 1) / path.length
-    else:
-        t = 1 - u
+    t = path.times(u)
     at_start = torch.rand(batch, generator=generator, dtype=torch.float64) < start_share
     return torch.where(at_start, torch.ones_like(t), t)
 
 
 class Compared(NamedTuple):
-    """What a network said of a state and what it should have said, one image per head; the state and its node."""
+    """What a network said of a state and what it should have said, one image per head; the state, its node, its row."""
 
     outputs: Outputs
     truth: Outputs
     x_t: Tensor
     node: Node
+    x_in: Tensor
+    method: Method
 
 
 def compare(denoiser: NetworkDenoiser, x_0: Tensor, x_in: Tensor, t: Tensor, noise: Noise) -> Compared:
@@ -87,11 +90,13 @@ def compare(denoiser: NetworkDenoiser, x_0: Tensor, x_in: Tensor, t: Tensor, noi
     x_t, eps = path.perturb(x_0, x_in, t, noise)
     node = path.at(t, x_0)
     truth = denoiser.method.target.encode(x_0, x_in, eps, node, rate_of(denoiser.method, node, x_0))
-    return Compared(denoiser.outputs(x_t, x_in, node), truth, x_t, node)
+    return Compared(denoiser.outputs(x_t, x_in, node), truth, x_t, node, x_in, denoiser.method)
 
 
 def distances(compared: Compared, distance: Distance) -> Tensor:
     """Return one loss per head, ``E distance(output, truth)`` (paper, Eqs. 14 and 15), of shape (heads,)."""
+    if isinstance(distance, StepDistance):
+        return distance.plain(*distance.means(compared))[None]
     pairs = zip(compared.outputs, compared.truth, strict=True)
     return torch.stack([distance(output, truth) for output, truth in pairs])
 
@@ -112,4 +117,50 @@ def frequency(output: Tensor, truth: Tensor) -> Tensor:
     return torch.fft.rfftn(difference, dim=tuple(range(2, difference.ndim)), norm="ortho").abs().mean()
 
 
-DISTANCES: dict[str, Distance] = {"l1": F.l1_loss, "l2": F.mse_loss, "charbonnier": charbonnier}
+@dataclass(frozen=True)
+class StepDistance:
+    """IR-SDE's maximum-likelihood loss: where a step of its sampler leads, against where it had better lead.
+
+    The sampler is Euler's of the reverse SDE with the network's noise; the aim is the mean of the posterior, given
+    ``x_0``, one state of the table further down. For small steps that is a weighted distance of the noise. Source: Luo
+    et al., Image Restoration with Mean-Reverting SDEs, ICML 2023.
+
+    Arguments:
+        plain: the distance of the two means.
+    """
+
+    plain: Distance = F.l1_loss
+
+    def __call__(self, output: Tensor, truth: Tensor) -> Tensor:
+        """Refuse to compare outputs.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("loss likelihood: compares steps of the sampler, expected frequency 0")
+
+    def means(self, compared: Compared) -> tuple[Tensor, Tensor]:
+        """Return the means of the sampler's step and of the posterior.
+
+        Raises:
+            UserError: on another path than IR-SDE's, or for a network that does not output noise.
+        """
+        path, node, x_t = compared.method.path, compared.node, compared.x_t
+        if not isinstance(path, IRSDEPath) or compared.method.target is not EPS:
+            raise UserError(f"loss likelihood: found row {compared.method.name}, expected ir-sde or refusion")
+        t, shape = torch.as_tensor(node.t, dtype=torch.float64), (-1, *(1,) * (x_t.ndim - 1))
+        left, before = (1 - path.curve(u)[0] for u in (t, (t - 1 / path.length).clamp_min(0)))
+        step, weight = torch.log(before / left), 2 * path.spread / (1 - left**2).sqrt()
+        theta, pull = step.to(x_t).view(shape), weight.to(x_t).view(shape)
+        away = x_t - compared.x_in
+        euler = compared.x_in + (1 + theta) * away - pull * theta * compared.outputs[0]
+        posterior = compared.x_in + theta.exp() * away - pull * theta.sinh() * compared.truth[0]
+        return euler, posterior
+
+
+DISTANCES: dict[str, Distance] = {
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "charbonnier": charbonnier,
+    "likelihood": StepDistance(),
+}

@@ -126,7 +126,7 @@ def check_kinds(recipe: Recipe, sources: Mapping[str, Path]) -> None:
     Raises:
         UserError: if something is missing, or given in vain.
     """
-    generates = recipe.method.origin == "zero"
+    generates = recipe.method.generates
     if not generates and not ("degraded" in sources) ^ bool(recipe.degrade):
         many = "both" if recipe.degrade else "neither"
         raise UserError(f"--degraded, --degrade: found {many}, expected one of them for recipe {recipe.name}")

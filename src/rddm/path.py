@@ -64,6 +64,10 @@ class Path(ABC):
         """Return the factor ``s`` by which the network sees the state, ``s x_t``; 1 unless a method says otherwise."""
         return torch.ones_like(t)
 
+    def times(self, u: Tensor) -> Tensor:
+        """Return the times in (0, 1] that training draws for ``u`` uniform in [0, 1); uniform unless published else."""
+        return 1 - u
+
     def node(self, t: float) -> Node:
         """Return the node at time ``t`` as plain numbers, for samplers."""
         abar, bbar = self.curve(torch.tensor(float(t), dtype=torch.float64))
@@ -147,6 +151,10 @@ class TabulatedPath(Path, ABC):
     def length(self) -> int:
         """The number of tabulated times, T."""
         return len(self._sums[0]) - 1
+
+    def times(self, u: Tensor) -> Tensor:
+        """Return one of the table's times, each as likely as another."""
+        return (torch.floor(u * self.length) + 1) / self.length
 
     def curve(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return the interpolated ``(abar, bbar)``."""

@@ -20,10 +20,12 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from rddm.path import Node, Value
+from rddm.path import Node, Path, TabulatedPath, Value, mix
 
 Outputs: TypeAlias = "tuple[Tensor, ...]"
 Rate: TypeAlias = "tuple[Value, Value] | None"
+Pace: TypeAlias = Callable[[Path, Tensor], tuple[Tensor, Tensor]]
+SIZE = 0.5  # standard deviation of images in [-1, 1], as EDM and DDBM assume of both ends
 
 
 class Prediction(NamedTuple):
@@ -126,6 +128,59 @@ def rates(rate: Rate) -> tuple[Value, Value]:
     return rate
 
 
+def forward_std(node: Node) -> Value:
+    """Return ``bbar / sqrt(1 - abar)``, the deviation of the forward process of a bridge that forgets its end (I2SB).
+
+    Raises:
+        ZeroDivisionError: where it is zero or not determined.
+    """
+    if is_zero(1 - node.abar) or is_zero(node.bbar):
+        raise ZeroDivisionError("target displacement/std: not determined where bbar = 0 or abar = 1")
+    return node.bbar / (1 - node.abar) ** 0.5
+
+
+def root_abar(node: Node) -> Value:
+    """Return ``sqrt(abar)``.
+
+    Raises:
+        ZeroDivisionError: where it is zero.
+    """
+    if is_zero(node.abar):
+        raise ZeroDivisionError("target displacement/root: not determined where abar = 0")
+    return node.abar**0.5
+
+
+def resnoise_pace(path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``(sqrt(1 - acp) / (1 + sqrt(alpha)), 1)``, the shares of residual and noise in Resfusion's target.
+
+    Its ``sqrt(acp)`` is ``1 / (1 + abar)``, and ``sqrt(alpha)`` the ratio of that to the one before in the table, 1 on
+    a path without a table: ``(1 - sqrt(alpha)) sqrt(1 - acp) / beta`` without the division. Source: Shi et al.,
+    Resfusion, NeurIPS 2024.
+    """
+    root_acp = 1 / (1 + path.curve(t)[0])
+    before = t - 1 / path.length if isinstance(path, TabulatedPath) else t
+    ratio = root_acp * (1 + path.curve(before.clamp_min(0))[0])
+    return (1 - root_acp**2).sqrt() / (1 + ratio), torch.ones_like(root_acp)
+
+
+def preconditioning(node: Node) -> tuple[Value, Value, Value]:
+    """Return ``(c_in, c_skip, c_out)``: the network sees ``c_in x_t`` and ``x_0 = c_skip x_t + c_out output``.
+
+    ``c_in x_t`` and the output have unit variance if ``x_0`` and ``x_in`` are independent and of deviation ``SIZE``,
+    as DDBM assumes; at ``abar = 0`` it is EDM's. At the clean image ``c_out`` is 0. Sources: Karras et al. 2022, Table
+    1; Zhou et al., DDBM, ICLR 2024.
+    """
+    clean, rest = 1 - node.abar, (SIZE * node.abar) ** 2 + node.bbar**2
+    size2 = rest + (SIZE * clean) ** 2
+    return size2**-0.5, clean * SIZE**2 / size2, SIZE * (rest / size2) ** 0.5
+
+
+def precondition(x_0: Tensor, x_t: Tensor, node: Node) -> Tensor:
+    """Return the output that decodes to ``x_0``, zero at the clean image, where any does."""
+    _, c_skip, c_out = preconditioning(node)
+    return divide(x_0 - c_skip * x_t, c_out)
+
+
 @dataclass(frozen=True)
 class Target:
     """What a network learns to output.
@@ -136,6 +191,7 @@ class Target:
         encode: ``(x_0, x_in, eps, node, rate) -> outputs``, the truth that the loss compares with.
         decode: ``(outputs, x_t, x_in, node, rate) -> Prediction``.
         singular: the node at which ``decode`` raises, in words.
+        pace: ``(path, t) -> rate``, for targets that need two numbers of the path beside the node.
     """
 
     name: str
@@ -143,6 +199,7 @@ class Target:
     encode: Callable[[Tensor, Tensor, Tensor, Node, Rate], Outputs]
     decode: Callable[[Outputs, Tensor, Tensor, Node, Rate], Prediction]
     singular: str = "none"
+    pace: Pace | None = None
 
 
 X0 = Target(
@@ -191,6 +248,7 @@ VELOCITY = Target(
     lambda x_0, x_in, eps, n, r: (rates(r)[0] * (x_in - x_0) + rates(r)[1] * eps,),
     lambda out, x_t, x_in, n, r: from_velocity(out[0], x_t, x_in, n, r),
     "abar' = 0 = bbar, or (1 - abar) bbar' + bbar abar' = 0 < bbar",
+    lambda path, t: path.rate(t),
 )  # fmt: skip
 V = Target(  # the velocity of a path whose rate is (bbar, 1 - abar): a DDPM's, travelled at unit speed
     "v", 1,
@@ -203,5 +261,31 @@ DISPLACEMENT = Target(
     lambda x_0, x_in, eps, n, r: (n.abar * (x_in - x_0) + n.bbar * eps,),
     lambda out, x_t, x_in, n, r: from_x_0(x_t - out[0], x_t, x_in, n),
 )  # fmt: skip
+DISPLACEMENT_STD = Target(  # I2SB: the deviation of its forward process, without an end, is bbar / sqrt(1 - abar)
+    "displacement/std", 1,
+    lambda x_0, x_in, eps, n, r: (DISPLACEMENT.encode(x_0, x_in, eps, n, r)[0] / forward_std(n),),
+    lambda out, x_t, x_in, n, r: from_x_0(x_t - forward_std(n) * out[0], x_t, x_in, n),
+    "bbar = 0 or abar = 1",
+)  # fmt: skip
+DISPLACEMENT_ROOT = Target(  # I2SB without noise (OT-ODE): the same deviation is proportional to sqrt(abar)
+    "displacement/root", 1,
+    lambda x_0, x_in, eps, n, r: (DISPLACEMENT.encode(x_0, x_in, eps, n, r)[0] / root_abar(n),),
+    lambda out, x_t, x_in, n, r: from_x_0(x_t - root_abar(n) * out[0], x_t, x_in, n),
+    "abar = 0",
+)  # fmt: skip
+RESNOISE = Target(  # Resfusion: a velocity whose rate makes each reverse step that of a DDPM that predicts noise
+    "resnoise", 1, VELOCITY.encode, VELOCITY.decode, pace=resnoise_pace,
+)  # fmt: skip
+PRECONDITIONED = Target(
+    "preconditioned", 1,
+    lambda x_0, x_in, eps, n, r: (precondition(x_0, mix(x_0, x_in - x_0, eps, n), n),),
+    lambda out, x_t, x_in, n, r: from_x_0(preconditioning(n)[1] * x_t + preconditioning(n)[2] * out[0], x_t, x_in, n),
+)  # fmt: skip
 
-TARGETS = {t.name: t for t in (X0, RES, EPS, EPS_FLOORED, RES_EPS, X0_EPS, RES_SUM, X0_SUM, VELOCITY, V, DISPLACEMENT)}
+TARGETS = {
+    target.name: target
+    for target in (
+        X0, RES, EPS, EPS_FLOORED, RES_EPS, X0_EPS, RES_SUM, X0_SUM, VELOCITY, V, DISPLACEMENT, DISPLACEMENT_STD,
+        DISPLACEMENT_ROOT, RESNOISE, PRECONDITIONED,
+    )
+}  # fmt: skip

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.uint8 | np.uint16]
-CONDITIONS = {"equalised", "quantiles", "thumbnail"}  # what can be told of any photograph
+CONDITIONS = {"degraded", "equalised", "quantiles", "thumbnail"}  # what can be told of any photograph
 
 
 def equalisation_tables(pixels: Pixels) -> NDArray[np.uint8]:
@@ -92,7 +92,7 @@ def whole_of(pixels: Pixels) -> Whole:
 
 
 def conditions_of(names: Collection[str], pixels: Pixels, whole: Whole) -> dict[str, NDArray]:
-    """Return those of "equalised", "quantiles" and "thumbnail" that are named, for a piece of a photograph.
+    """Return those of ``CONDITIONS`` that are named, for a piece of a photograph; "degraded" is the piece itself.
 
     Arguments:
         names: a row's ``inputs`` and ``context``.
@@ -100,6 +100,7 @@ def conditions_of(names: Collection[str], pixels: Pixels, whole: Whole) -> dict[
         whole: what is told of the photograph it belongs to.
     """
     makers = {
+        "degraded": lambda: pixels,
         "equalised": lambda: equalise(pixels, whole.tables),
         "quantiles": lambda: quantiles(whole.tables),
         "thumbnail": lambda: whole.thumbnail,

@@ -154,7 +154,7 @@ class Recipe:
                 )
         if self.steps < 1 or self.validate_every < 1:
             raise ValueError(f"steps, validate_every: {self.steps}, {self.validate_every}, expected at least 1")
-        if self.method.origin == "zero" and self.metric != "loss":
+        if self.method.generates and self.metric != "loss":
             raise ValueError(f"metric: found {self.metric!r}, expected 'loss' for a method that generates from noise")
         if self.choose not in ("no", *RULES) or (self.choose != "no" and self.method.target.heads > 1):
             found = f"{self.choose!r} for target {self.method.target.name}"
@@ -181,7 +181,7 @@ class Recipe:
 
 def with_row(recipe: Recipe, method: Method, network: CompactConfig | UNetConfig) -> Recipe:
     """Return the recipe with another method and network, and with a metric and weights of losses that fit them."""
-    metric = "loss" if method.origin == "zero" else recipe.metric
+    metric = "loss" if method.generates else recipe.metric
     weights = recipe.head_weights if len(recipe.head_weights) == method.target.heads else (1.0,)
     channels = {name: count for name, count in recipe.channels.items() if name in method.inputs}
     return replace(
@@ -191,8 +191,8 @@ def with_row(recipe: Recipe, method: Method, network: CompactConfig | UNetConfig
 
 def with_method(recipe: Recipe, row: Method) -> Recipe:
     """Return the recipe with another row of the table, seeing and told what the recipe's own row is."""
-    extra = tuple(name for name in recipe.method.inputs if name != "x_in" and row.origin == "input")
-    context = recipe.method.context if row.origin == "input" else ()
+    extra = tuple(name for name in recipe.method.inputs if name not in ("x_in", "degraded") and not row.generates)
+    context = () if row.generates else recipe.method.context
     method = replace(row, inputs=(*row.inputs, *extra), context=context)
     return with_row(recipe, method, fitted(recipe.network, method, recipe.channels))
 

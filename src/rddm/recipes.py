@@ -136,7 +136,7 @@ def published(name: str, expected: str, method: Method, noise: float, steps: int
         name, method, fitted(UNetConfig(), method), f"{expected}, {PAPER}", fit="resize", augment="mirror",
         start_share=0.0, phases=(Phase(1.0, 256, 2),), accumulate=2, steps=steps, optimiser="adam", lr=8e-5,
         weight_decay=0.0, warmup=0, schedule="constant", average=Average(0.995, 10, 100),
-        validate_every=10_000, seed=10, metric="loss" if method.origin == "zero" else "psnr-rgb",
+        validate_every=10_000, seed=10, metric="loss" if method.generates else "psnr-rgb",
     )  # fmt: skip
 
 

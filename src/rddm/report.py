@@ -3,14 +3,14 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from rddm.methods import METHODS, Method
 from rddm.model import BUNDLED, CONFIG, bundled
-from rddm.spec import ModelSpec, method_to_json, read_spec
+from rddm.spec import PATHS, ModelSpec, method_to_json, read_spec
 
 
 class Table(NamedTuple):
@@ -20,35 +20,83 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
+def scaled(factor: float, text: str) -> str:
+    """Return a term with its factor."""
+    return "0" if factor == 0 else text if factor == 1 else f"{factor:g} {text}"
+
+
+VP = "1 - sqrt(acp), sqrt(1 - acp)"
+WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "linear": lambda p: f"t, {scaled(p['noise'], 't')}",
+    "power": lambda p: f"P {p['alpha']} alpha, {p['beta2']} beta^2",
+    "ddpm": lambda p: f"{VP}, {p['betas']}",
+    "noise-level": lambda p: f"{VP}, continuous in {p['level']}",
+    "score-vp": lambda p: f"{VP}, continuous",
+    "score-subvp": lambda p: "1 - sqrt(acp), 1 - acp, continuous",
+    "score-ve": lambda p: "0, sigma, geometric in t",
+    "edm": lambda p: "0, sigma",
+    "resshift": lambda p: f"eta, {scaled(p['kappa'], 'sqrt(eta)')}",
+    "resfusion": lambda p: "(1 - q) / q, sqrt(1 - acp) / q, q = sqrt(acp)",
+    "diffuir": lambda p: "1 - q / s, sqrt(1 - acp) / s, s = 1 - dbar",
+    "ir-sde": lambda p: f"1 - e^-h, l sqrt(1 - e^-2h), l = {p['max_sigma']:g}/255",
+    "goub": lambda p: f"the same made to end at x_in, l = {p['max_sigma']:g}/255",
+    "i2sb": lambda p: "s / (s + s'), " + scaled(p["noise"], "sqrt(s s' / (s + s'))"),
+    "bbdm": lambda p: f"m, sqrt(2 m (1 - m)), {p['shape']}",
+    "ddbm-vp": lambda p: "a bridge of VP, over the coefficients' sum",
+    "ddbm-ve": lambda p: f"(s / T)^2, s sqrt(1 - (s / T)^2), T = {p['end']:g}",
+    "brownian": lambda p: f"t, {scaled(p['noise'], 'sqrt(t)')}",
+}
+PRINTED = {
+    "power", "ddpm", "resshift", "resfusion", "diffuir", "ir-sde", "goub", "i2sb", "bbdm", "ddbm-vp", "ddbm-ve",
+}  # fmt: skip
+
+
 def path_words(method: Method) -> str:
-    """Return a row's path in a few words."""
-    path = method_to_json(method)["path"]
-    if path["family"] == "linear":
-        return "t, " + ("0" if path["noise"] == 0 else "t" if path["noise"] == 1 else f"{path['noise']:g} t")
-    if path["family"] == "power":
-        return f"P {path['alpha']} alpha, {path['beta2']} beta^2"
-    if path["family"] == "ddpm":
-        return f"1 - sqrt(acp), sqrt(1 - acp), {path['betas']}"
-    return f"eta, {path['kappa']:g} sqrt(eta)"
+    """Return a row's path in a few words; its class's name if the table has none."""
+    path = method_to_json(method)["path"] if type(method.path) in PATHS.values() else {}
+    return WORDS[path["family"]](path) if path.get("family") in WORDS else type(method.path).__name__
+
+
+def checked(method: Method) -> str:
+    """Return what a row's path is compared with in the tests: values that are printed somewhere, or its formula."""
+    return "printed" if any(type(method.path) is PATHS[family] for family in PRINTED) else "formula"
+
+
+def trained() -> dict[str, list[str]]:
+    """Return the bundled models by the row of the table that they were trained with."""
+    models: dict[str, list[str]] = {}
+    for name in bundled():
+        config = json.loads((BUNDLED / name / CONFIG).read_text(encoding="utf-8"))
+        models.setdefault(config["method"]["name"], []).append(name)
+    return models
+
+
+def sees(method: Method) -> str:
+    """Return what a row's network sees."""
+    return " + ".join(("x_t", *method.inputs))
 
 
 def method_table() -> Table:
     """Return the table of methods, one row each."""
-    columns = ("method", "abar(t), bbar(t)", "x_in", "network outputs", "sees", "gain", "steps", "reference")
+    columns = ("method", "abar(t), bbar(t)", "x_in", "outputs", "sees", "gain", "steps", "checked", "models")
+    models = trained()
     rows = [
         (
-            name,
-            path_words(row),
-            row.origin,
-            row.target.name,
-            " + ".join(("x_t", *row.inputs)),
-            row.gain.name,
-            str(row.steps),
-            row.reference,
+            name, path_words(row), row.origin, row.target.name, sees(row), row.gain.name, str(row.steps), checked(row),
+            str(len(models.get(name, ())) or ""), row.reference,
         )
         for name, row in METHODS.items()
+    ]  # fmt: skip
+    return Table((*columns, "reference"), rows)
+
+
+def methods_json() -> list[dict[str, Any]]:
+    """Return the rows in full, as they are saved beside weights, each with what it was checked by and trained to."""
+    models = trained()
+    return [
+        {**method_to_json(row), "checked": checked(row), "models": models.get(name, [])}
+        for name, row in METHODS.items()
     ]
-    return Table(columns, rows)
 
 
 def model_table() -> Table:

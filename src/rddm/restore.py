@@ -86,8 +86,8 @@ def prepare(
     """
     method = model.spec.method
     unknown = {*method.inputs, *method.context} - {"x_in", *CONDITIONS, *given}
-    if method.origin != "input" or unknown or model.spec.side is not None:
-        makes = "generates images from noise" if method.origin == "zero" else "translates photos"
+    if method.generates or unknown or model.spec.side is not None:
+        makes = "generates images from noise" if method.generates else "translates photos"
         needs = f"needs {', '.join(sorted(unknown))}" if unknown else makes
         raise UserError(f"{model.spec.name}: {needs}, expected a model that restores a photo by itself")
     return decide(model, height, width, steps, solver, seed, tile)
@@ -219,9 +219,10 @@ class Source:
 
 
 def sample_tile(job: Job, x_in: Tensor, conditions: dict[str, Tensor], noise: TileNoise) -> Tensor:
-    """Return the restored tile in [-1, 1]."""
+    """Return the restored tile in [-1, 1]; a row that starts from noise alone sees the input as a condition."""
+    origin = x_in if job.model.spec.method.origin == "input" else torch.zeros_like(x_in)
     with torch.inference_mode():
-        return sample(job.model.denoiser(conditions), x_in, job.trajectory, job.solver, noise)
+        return sample(job.model.denoiser(conditions), origin, job.trajectory, job.solver, noise)
 
 
 Restore: TypeAlias = Callable[[Job, Source, Tile, NoiseField, "Tape | None"], NDArray[np.float32]]

@@ -2,15 +2,20 @@
 
 A trajectory is a list of nodes in the (abar, bbar) plane that ends at the clean image: the path's own grid, or any
 polyline. With :func:`residual_first` and :func:`noise_first` the two processes are undone one after the other (paper,
-section 3.3); :func:`with_jumps` goes back up to try again (RePaint, DDNM). Every solver accepts them all.
+section 3.3); :func:`with_jumps` and :func:`resampled` go back up to try again (RePaint, DDNM). Every solver accepts
+them all, and so does every guidance (``rddm.guidance``), which makes the result fit a measurement.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
 from rddm.denoiser import Denoiser
+from rddm.errors import UserError
+from rddm.guidance.base import Guidance
 from rddm.path import CLEAN, Node, Noise, Path, gaussian
 from rddm.prediction import Prediction
 from rddm.solvers import Ancestral, Move, Solver
@@ -66,14 +71,53 @@ def with_jumps(trajectory: Trajectory, length: int, repeats: int) -> list[Node]:
     return nodes
 
 
+def resampled(trajectory: Trajectory, length: int, visits: int) -> list[Node]:
+    """Return the trajectory that visits each stretch of ``length`` steps ``visits`` times, as RePaint and DDNM do.
+
+    From the last node before the clean image, and from every ``length``-th above it, it climbs node by node; the
+    ``length`` nodes at the top, and what lies above the last whole stretch, are passed once. 250 steps with (10, 10)
+    take 2410 calls.
+    """
+    if length < 1 or visits < 1:
+        raise ValueError(f"resampled: found length {length}, visits {visits}; expected at least 1 each")
+    steps = len(trajectory) - 1
+    nodes = [trajectory[0]]
+    for i in range(1, steps):
+        nodes.append(trajectory[i])
+        left = steps - 1 - i  # nodes between this one and the last before the clean image
+        if left % length == 0 and left < steps - length:
+            stretch = list(trajectory[i - length : i + 1])
+            for _ in range(visits - 1):
+                nodes += [*reversed(stretch[:-1]), *stretch[1:]]
+    return [*nodes, trajectory[-1]]
+
+
 def climbs(now: Node, then: Node) -> bool:
-    """Tell whether the step from ``now`` goes up, towards the degraded image."""
-    return bool(then.abar > now.abar or (then.abar == now.abar and then.bbar > now.bbar))
+    """Tell whether the step from ``now`` goes up, towards the degraded image: the share of ``x_0`` to noise falls.
+
+    ``abar`` alone does not tell: a path that is divided by the sum of its coefficients may turn back in it (DiffUIR's).
+    """
+    before, after = (1 - now.abar) * then.bbar, (1 - then.abar) * now.bbar
+    return bool(after < before if after != before else (then.abar, then.bbar) > (now.abar, now.bbar))
 
 
 def start(x_in: Tensor, node: Node, noise: Noise) -> Tensor:
     """Return ``x_T = x_in + bbar_T z``, the state that sampling starts from (``x_in`` is zero for pure generation)."""
     return x_in + node.bbar * noise(x_in) if node.bbar else x_in.clone()
+
+
+def estimate(
+    denoiser: Denoiser, guidance: Guidance, x_t: Tensor, x_in: Tensor, node: Node
+) -> tuple[Tensor, Prediction, Prediction]:
+    """Return the state, the denoiser's estimate, with gradients if the guidance needs them, and the corrected one."""
+    if not guidance.needs_grad:
+        prediction = denoiser(x_t, x_in, node)
+        return x_t, prediction, guidance.correct(prediction, x_t, node)
+    with torch.inference_mode(False), torch.enable_grad():
+        x_t = x_t.detach().clone().requires_grad_()
+        prediction = denoiser(x_t, x_in.clone(), node)
+        corrected = guidance.correct(prediction, x_t, node)
+    return x_t, prediction, Prediction(*(part.detach() for part in corrected))
 
 
 def iterate(
@@ -83,24 +127,36 @@ def iterate(
     solver: Solver | None = None,
     noise: Noise | None = None,
     x_start: Tensor | None = None,
+    guidance: Guidance | None = None,
 ) -> Iterator[State]:
     """Sample step by step, a :class:`State` after each; the arguments are those of :func:`sample`."""
     if len(trajectory) < 2 or trajectory[-1][:2] != CLEAN[:2]:
         raise ValueError("trajectory: expected at least two nodes, the last of them the clean image (0, 0)")
-    solver, noise = solver or Ancestral(), noise or gaussian()
+    if guidance is not None and bool(x_in.any()):
+        raise UserError("guidance: found a degraded x_in, expected a row that starts from noise alone (origin zero)")
+    solver, noise, guidance = solver or Ancestral(), noise or gaussian(), guidance or Guidance()
     x_t = start(x_in, trajectory[0], noise) if x_start is None else x_start
     prediction = history = None
     for step, (now, then) in enumerate(zip(trajectory, trajectory[1:]), 1):
-        if prediction is not None and climbs(now, then):  # a forward step of the paper (Eq. 6), no call needed
-            x_t, history = transition(x_t, prediction, now, then, 1.0, noise(x_t)), None
+        if prediction is not None and climbs(now, then):  # a forward step, no call needed
+            x_t, history = transition(x_t, prediction, now, then, guidance.climb(now, then), noise(x_t)), None
+            corrected = prediction
         else:
-            prediction = denoiser(x_t, x_in, now)
+            seen, asked, corrected = estimate(denoiser, guidance, x_t, x_in, now)
+            x_t = seen.detach()
             if then[:2] == CLEAN[:2]:
-                x_t, history = prediction.x_0, None
+                x_next, history = corrected.x_0, None
             else:
-                move = Move(x_t, prediction, now, then, lambda x, node: denoiser(x, x_in, node), noise, history)
-                x_t, history = solver.step(move)
-        yield State(x_t, prediction, then, step, len(trajectory) - 1)
+                again = partial(evaluated, denoiser, guidance, x_in)
+                x_next, history = solver.step(Move(x_t, corrected, now, then, again, noise, history))
+            x_t = guidance.project(x_next, seen, asked, now, then, noise)
+            prediction = Prediction(*(part.detach() for part in asked))
+        yield State(x_t, corrected, then, step, len(trajectory) - 1)
+
+
+def evaluated(denoiser: Denoiser, guidance: Guidance, x_in: Tensor, x_t: Tensor, node: Node) -> Prediction:
+    """Return the corrected estimate, which solvers ask for."""
+    return estimate(denoiser, guidance, x_t, x_in, node)[2]
 
 
 def sample(
@@ -110,6 +166,7 @@ def sample(
     solver: Solver | None = None,
     noise: Noise | None = None,
     x_start: Tensor | None = None,
+    guidance: Guidance | None = None,
 ) -> Tensor:
     """Return the clean image that the trajectory leads to.
 
@@ -120,11 +177,13 @@ def sample(
         solver: how to move; a deterministic transition if None.
         noise: the source of randomness, ``gaussian(generator)``.
         x_start: the state to start from instead of :func:`start`'s.
+        guidance: makes the result fit a measurement, for rows of origin zero; nothing if None.
 
     Raises:
         ValueError: if the trajectory does not end at the clean image, or the solver does not admit it.
+        UserError: if there is a guidance, and ``x_in`` is not zero or the operator does not fit the images.
     """
     x_0 = x_in
-    for state in iterate(denoiser, x_in, trajectory, solver, noise, x_start):
+    for state in iterate(denoiser, x_in, trajectory, solver, noise, x_start, guidance):
         x_0 = state.x_t
     return x_0

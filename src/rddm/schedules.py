@@ -14,11 +14,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rddm.path import TabulatedPath
+from rddm.path import Node, TabulatedPath, lerp
 
 Direction = Literal["mean", "increasing", "decreasing"]
 Grid = Literal["integer", "linspace"]
 Betas = Literal["linear", "scaled_linear", "squared_cosine"]
+Level = Literal["root_acp", "acp"]
 
 
 def power_weights(direction: Direction, power: float, steps: int, grid: Grid = "integer") -> Tensor:
@@ -91,6 +92,116 @@ def convert_ddpm(acp: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``abar`` and ``bbar^2`` of a DDPM with cumulative products ``acp`` of shape (T,) (paper, Eq. 17)."""
     acp = acp.double()
     return 1 - acp.sqrt(), 1 - acp
+
+
+@dataclass(frozen=True)
+class NoiseLevelPath(DDPMPath):
+    """A DDPM's path trained at every level of noise between its tabulated ones, so that steps are free at test time.
+
+    Between two entries of the table ``level`` is linear in time: ``sqrt(acp)`` in SR3, ``acp`` in Palette. Samplers
+    visit a table of their own. Sources: Saharia et al., SR3, TPAMI 2022, and Palette, SIGGRAPH 2022.
+
+    Arguments:
+        betas, steps, first, last: the table of the training.
+        level: what is linear between its entries.
+        sampler_steps, sampler_first, sampler_last: the sampler's table.
+    """
+
+    steps: int = 2000
+    first: float = 1e-6
+    last: float = 0.01
+    level: Level = "root_acp"
+    sampler_steps: int = 2000
+    sampler_first: float = 1e-6
+    sampler_last: float = 0.01
+
+    def times(self, u: Tensor) -> Tensor:
+        """Return times uniform over (0, 1], on the table and between its entries."""
+        return 1 - u
+
+    def curve(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``1 - sqrt(acp)`` and ``sqrt(1 - acp)``."""
+        u = t * self.length
+        i = u.detach().floor().long().clamp(0, self.length - 1)
+        abar, bbar2 = (table.to(t.device) for table in self._sums)
+        if self.level == "acp":
+            variance = lerp(bbar2, i, u - i)
+            return 1 - (1 - variance).sqrt(), variance.sqrt()
+        forgotten = lerp(abar, i, u - i)
+        return forgotten, (forgotten * (2 - forgotten)).sqrt()
+
+    def grid(self, steps: int) -> list[Node]:
+        """Return the nodes of the sampler's table."""
+        return DDPMPath(self.betas, self.sampler_steps, self.sampler_first, self.sampler_last).grid(steps)
+
+
+@dataclass(frozen=True)
+class ResfusionPath(TabulatedPath):
+    """Resfusion's path: a DDPM of ``x_0 - res`` around ``res``, cut off where the state holds nothing of ``x_0``.
+
+    With ``q = sqrt(acp)`` its state is ``(2q - 1) x_0 + (1 - q) x_in + sqrt(1 - acp) eps``: divided by the sum ``q`` of
+    the first two coefficients, ``abar = (1 - q) / q`` reaches 1 at ``q = 1/2``. The table ends with the ``q`` nearest
+    to that, and where the first one below is more than .01 below, at one half itself: of 12 steps 5 are left. Source:
+    Shi et al., Resfusion, NeurIPS 2024.
+
+    Arguments:
+        steps: of the DDPM that is cut off; its linear ``beta`` is scaled by 1000 / steps.
+    """
+
+    steps: int = 12
+    first: float = 1e-4
+    last: float = 0.02
+
+    def root_acp(self) -> Tensor:
+        """Return ``q`` of the steps that are left."""
+        unit = 1000 / self.steps
+        beta = torch.linspace(unit * self.first, unit * self.last, self.steps, dtype=torch.float64).clamp(max=0.999)
+        q = (1 - beta).cumprod(0).sqrt()
+        q = q[: int((q > 0.5).sum()) + 1]
+        q[-1] = q[-1] if q[-1] >= 0.49 else 0.5
+        return q[: int((q - 0.5).abs().argmin()) + 1]
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Return ``(1 - q) / q`` and ``(1 - q^2) / q^2``."""
+        q = self.root_acp()
+        return (1 - q) / q, (1 - q**2) / q**2
+
+    def scale(self, t: Tensor) -> Tensor:
+        """Return ``q``."""
+        return 1 / (1 + self.curve(t)[0])
+
+
+@dataclass(frozen=True)
+class DiffUIRPath(TabulatedPath):
+    """DiffUIR's path: a DDPM towards the degraded image, which fades by ``dbar`` as well.
+
+    With ``q = sqrt(acp)`` its state is ``q x_0 + (1 - q - dbar) x_in + sqrt(1 - acp) eps``, here divided by the sum
+    ``1 - dbar`` of the first two coefficients. Its published sampler starts with a tenth of the path's noise and never
+    removes it: the deterministic step along nodes with ``bbar = .1 / (1 - dbar)`` in place of the path's. Source: Zheng
+    et al., Selective Hourglass Mapping for Universal Image Restoration (DiffUIR), CVPR 2024.
+
+    Arguments:
+        steps: the length of the table.
+        first, last: ``beta``, linear.
+        fade_first, fade_last: the increments of ``dbar``, linear.
+    """
+
+    steps: int = 1000
+    first: float = 1e-4
+    last: float = 0.02
+    fade_first: float = 1e-6
+    fade_last: float = 1.8e-3
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Return ``(forgotten - dbar) / (1 - dbar)`` and ``(1 - acp) / (1 - dbar)^2``."""
+        acp = (1 - ddpm_betas("linear", self.steps, self.first, self.last)).cumprod(0)
+        kept = 1 - torch.linspace(self.fade_first, self.fade_last, self.steps, dtype=torch.float64).cumsum(0)
+        return 1 - acp.sqrt() / kept, (1 - acp) / kept**2
+
+    def scale(self, t: Tensor) -> Tensor:
+        """Return ``1 - dbar``, by which the coefficients of a DDPM get their unit length back."""
+        abar, bbar = self.curve(t)
+        return 1 / torch.hypot(1 - abar, bbar)
 
 
 @dataclass(frozen=True)

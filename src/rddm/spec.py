@@ -12,16 +12,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
+from rddm.bridges import BBDMPath, BrownianPath, DDBMVEPath, DDBMVPPath, GOUBPath, I2SBPath
 from rddm.clipping import CLIPS
+from rddm.clocks import CLOCKS
 from rddm.errors import UserError
-from rddm.methods import CLOCKS, Method
+from rddm.methods import Method
 from rddm.nn.compact import CompactConfig
 from rddm.nn.unet import UNetConfig
 from rddm.nn.unet2d import UNet2DConfig
 from rddm.path import LinearPath
 from rddm.path import Path as Curve
 from rddm.prediction import TARGETS
-from rddm.schedules import DDPMPath, PowerPath, ResShiftPath, TablePath
+from rddm.schedules import (
+    DDPMPath,
+    DiffUIRPath,
+    NoiseLevelPath,
+    PowerPath,
+    ResfusionPath,
+    ResShiftPath,
+    TablePath,
+)
+from rddm.sdes import EDMPath, IRSDEPath, ScoreSubVPPath, ScoreVEPath, ScoreVPPath
 from rddm.transition import ANCHORS, GAINS, Gain, stochastic
 
 Prepare = Literal["none", "equalise"]
@@ -34,6 +45,20 @@ PATHS: dict[str, type[Curve]] = {
     "ddpm": DDPMPath,
     "resshift": ResShiftPath,
     "table": TablePath,
+    "noise-level": NoiseLevelPath,
+    "resfusion": ResfusionPath,
+    "diffuir": DiffUIRPath,
+    "score-vp": ScoreVPPath,
+    "score-subvp": ScoreSubVPPath,
+    "score-ve": ScoreVEPath,
+    "edm": EDMPath,
+    "ir-sde": IRSDEPath,
+    "goub": GOUBPath,
+    "i2sb": I2SBPath,
+    "bbdm": BBDMPath,
+    "ddbm-vp": DDBMVPPath,
+    "ddbm-ve": DDBMVEPath,
+    "brownian": BrownianPath,
 }
 NETWORKS: dict[str, type[CompactConfig] | type[UNetConfig] | type[UNet2DConfig]] = {
     "compact": CompactConfig,

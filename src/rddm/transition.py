@@ -12,6 +12,7 @@ A path fixes the marginals, not their joint law: ``k`` is what remains to choose
     markov          (1 - abar_t) / (1 - abar_s) * bbar_s^2 / bbar_t^2    DDPM, IR-SDE, BBDM
     bridge          abar_s / abar_t                                      I2SB
     naive           0                                                    cold diffusion's first sampler
+    mean            as markov, without its fresh noise                   GOUB's mean-ODE
 
 On a path without noise there is no deviation of the truth, and every gain but ``naive`` is 1 (cold diffusion's TACoS).
 """
@@ -72,12 +73,14 @@ class Gain:
     Arguments:
         name: how configurations and the table call it.
         rule: ``(now, then) -> k``.
+        fresh: share of the fresh noise that a sampler draws; below 1 the path's mean is kept, not its spread.
 
     A call raises Inadmissible at a step where the rule is not admissible: ``k bbar_t > bbar_s``, or a division by zero.
     """
 
     name: str
     rule: Callable[[Node, Node], Value]
+    fresh: float = 1.0
 
     def __call__(self, now: Node, then: Node) -> float:
         """Return ``k``."""
@@ -98,8 +101,9 @@ residual = Gain("residual", lambda t, s: (s.bbar / t.bbar) ** 2)
 markov = Gain("markov", lambda t, s: (1 - t.abar) / (1 - s.abar) * (s.bbar / t.bbar) ** 2)
 bridge = Gain("bridge", lambda t, s: s.abar / t.abar)
 naive = Gain("naive", lambda t, s: 0.0)
+mean = Gain("mean", markov.rule, fresh=0.0)
 
-GAINS = {g.name: g for g in (deterministic, residual, markov, bridge, naive)}
+GAINS = {g.name: g for g in (deterministic, residual, markov, bridge, naive, mean)}
 
 
 def stochastic(gain: Gain, eta: float) -> Gain:

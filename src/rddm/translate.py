@@ -17,7 +17,7 @@ from torch import Tensor
 from rddm.batch import bar_of, beside, choose_device, for_each, in_one_line, make_folder, megabytes
 from rddm.errors import UserError
 from rddm.generate import checked, sheet
-from rddm.methods import plane_clock
+from rddm.clocks import plane_clock
 from rddm.model import Model, load
 from rddm.photo import Photo, Pixels, from_float, read_photo, to_float, write_photo
 from rddm.photos import resized

@@ -146,7 +146,7 @@ def restored_batch(net: nn.Module, recipe: Recipe, batch: Batch) -> Tensor:
 
 def write_grid(path: Path, net: nn.Module, draws: Draws) -> None:
     """Write a picture: per held-out photograph input, output and target; or images drawn from noise."""
-    if draws.recipe.method.origin == "zero":
+    if draws.recipe.method.generates:
         rows = tiled(generated(net, draws.recipe))
     else:
         with as_model(net, draws.recipe) as model:
@@ -192,6 +192,6 @@ def stacked(rows: list[list[Bytes]], gap: int = 4) -> Bytes:
 
 def spec_of(recipe: Recipe, card: Mapping[str, object]) -> ModelSpec:
     """Return the specification that is saved with the weights; generators and translators keep to one size."""
-    sized = recipe.method.origin == "zero" or recipe.pairing == "random"
+    sized = recipe.method.generates or recipe.pairing == "random"
     side = recipe.phases[-1].crop if sized else None
     return ModelSpec(recipe.name, recipe.network, recipe.method, recipe.prepare, card, side)

@@ -15,7 +15,7 @@ from torch import Tensor
 from rddm.draws import generator_of
 from rddm.errors import UserError
 from rddm.memory import resident_bytes
-from rddm.methods import plane_clock
+from rddm.clocks import plane_clock
 from rddm.model import Model
 from rddm.path import Node, Path
 from rddm.photo import Pixels, from_float

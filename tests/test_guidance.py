@@ -1,0 +1,315 @@
+"""Guidance: every one with every solver and row; the batch changes nothing; jumps cost as published; deepinv fits.
+
+What each makes of problems whose posterior is known is in test_posteriors.py.
+"""
+
+import importlib
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gaussian import ORACLE
+from posterior import (
+    AVERAGE,
+    DDIM,
+    DDPM,
+    F64,
+    PATH,
+    PIXELS,
+    SHAPE,
+    Correlated,
+    Problem,
+    drawn,
+    images,
+    smooth,
+    unfit,
+)
+from torch import Tensor
+
+from rddm.errors import UserError
+from rddm.guidance import (
+    DDNM,
+    DDRM,
+    DPS,
+    GUIDANCES,
+    ILVR,
+    MCG,
+    DDNMPlus,
+    DiffPIR,
+    Guidance,
+    Keep,
+    PiGDM,
+    RePaint,
+    geometric,
+)
+from rddm.methods import METHODS
+from rddm.operators import (
+    CircularBlur,
+    Jpeg,
+    Mask,
+    PhaseRetrieval,
+    block_average,
+    compose,
+)
+from rddm.path import CLEAN, Node, gaussian
+from rddm.prediction import Prediction
+from rddm.sample import iterate, resampled, sample
+from rddm.solvers import SOLVERS, Ancestral, Solver
+from rddm.transition import Inadmissible
+
+GENERATORS = [name for name, row in METHODS.items() if row.generates]
+FITTING = ("ddnm", "mcg", "ilvr", "repaint", "ddrm", "ddnm+", "diffpir")  # A x = y, but for round-off, without noise
+
+
+def test_ddnm_plus_is_ddrm_that_travels_otherwise() -> None:
+    problem = Problem(CircularBlur(SHAPE, torch.tensor([[0.1, 0.6, 0.3]], dtype=F64)), 0.2)
+    nodes, y = PATH.grid(10), problem.y
+    one, other = (images(problem, g(problem.operator, y, 0.2), nodes, DDIM, 3) for g in (DDRM, DDNMPlus))
+    assert torch.equal(one, other)
+    jumps = resampled(nodes, 2, 2)
+    one, other = (images(problem, g(problem.operator, y, 0.2), jumps, DDIM, 3) for g in (DDRM, DDNMPlus))
+    assert not torch.allclose(one, other, atol=1e-3)
+
+
+@cache
+def admitted(row: str) -> tuple[Solver, ...]:
+    """Return the solvers that a row admits, its own step among them."""
+    method, found = METHODS[row], []
+    for solver in (*SOLVERS.values(), Ancestral(method.gain, method.anchor)):
+        try:
+            images(Problem(AVERAGE), Guidance(), method.path.grid(3), solver, 1)
+            found.append(solver)
+        except (Inadmissible, ZeroDivisionError):
+            pass
+    return tuple(found)
+
+
+@pytest.mark.parametrize("row", GENERATORS)
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_every_guidance_with_every_solver_on_every_row_that_generates(name: str, row: str) -> None:
+    problem, nodes = Problem(AVERAGE, cov=smooth(0.9, 0.25)), METHODS[row].path.grid(3)
+    guidance = GUIDANCES[name].make(AVERAGE, problem.y, 0.0, 3)
+    assert len(admitted(row)) >= 6
+    for solver in (*admitted(row), Ancestral(GUIDANCES[name].gain)):
+        x = images(problem, guidance, nodes, solver, 1)
+        assert torch.isfinite(x).all() and x.shape == (1, PIXELS)
+        assert name not in FITTING or unfit(AVERAGE, x, problem.y) < 1e-11  # measured: at most 2e-14
+
+
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_the_batch_changes_nothing(name: str) -> None:
+    problem = Problem(AVERAGE, 0.1, smooth())
+    y = problem.y + torch.arange(3.0, dtype=F64).view(3, 1, 1, 1)
+    draws = [drawn(3, *SHAPE, seed=i) for i in range(200)]
+
+    def run(rows: slice) -> Tensor:
+        made, source = GUIDANCES[name].make(AVERAGE, y[rows], 0.1, 10), iter(draws)
+        zeros = torch.zeros_like(draws[0][rows])
+        return sample(problem.oracle, zeros, PATH.grid(10), DDPM, lambda like: next(source)[rows], guidance=made)
+
+    together = run(slice(0, 3))
+    for i in range(3):
+        assert (run(slice(i, i + 1)) - together[i : i + 1]).abs().max() < 1e-10  # measured 1e-13
+
+
+def test_conjugate_gradients_stand_in_for_an_svd() -> None:
+    class Plain:
+        """The same operator without its decomposition."""
+
+        A, A_adjoint, A_dagger = (
+            staticmethod(AVERAGE.A),
+            staticmethod(AVERAGE.A_adjoint),
+            staticmethod(AVERAGE.A_dagger),
+        )
+
+    problem = Problem(AVERAGE, 0.3)
+    for make in (PiGDM, DiffPIR):
+        one, other = (images(problem, make(o, problem.y, 0.3), PATH.grid(10), DDIM, 2) for o in (AVERAGE, Plain()))
+        assert (one - other).abs().max() < 1e-6  # measured 1e-15
+    old = compose([block_average(SHAPE, 2), Mask((1, 2, 2), torch.tensor([[[1.0, 0.0], [1.0, 1.0]]]))])
+    hidden = Problem(old, cov=smooth())  # pyright: ignore[reportArgumentType]
+    x = images(hidden, DDNM(old, hidden.y), PATH.grid(5), DDIM, 2)
+    assert unfit(hidden.operator, x, hidden.y) < 1e-5  # measured 1e-16
+
+
+def test_operators_that_are_not_linear() -> None:
+    phase = PhaseRetrieval(SHAPE)
+    clean = (0.3 * drawn(PIXELS, seed=1) + drawn(PIXELS, seed=2)).view(1, *SHAPE)
+    y, oracle = phase.A(clean), Correlated(0.3 * drawn(PIXELS, seed=1), smooth())
+    zeros, noise = torch.zeros(8, *SHAPE, dtype=F64), gaussian(torch.Generator().manual_seed(1))
+    plain = sample(oracle, zeros, PATH.grid(100), DDPM, noise)
+    x = sample(oracle, zeros, PATH.grid(100), DDPM, noise, guidance=DPS(phase, y, 0.3))
+    before, after = ((phase.A(found) - y).square().mean().sqrt() for found in (plain, x))
+    assert after < before / 1.7  # measured 2.1 times less
+    jpeg = Jpeg((3, 8, 8), 20)
+    read = jpeg.A(torch.rand(1, 3, 8, 8, dtype=F64) * 2 - 1)
+
+    def blank(x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
+        return Prediction(torch.zeros_like(x_t), torch.zeros_like(x_t), x_t / node.bbar)
+
+    found = sample(blank, torch.zeros_like(read), PATH.grid(2), DDIM, guidance=DDNM(jpeg, read))
+    assert (found - read).abs().max() < 0.1  # grey survives a file, so what was read is what is left
+
+
+def test_known_pixels_are_kept_diffused() -> None:
+    problem = Problem(AVERAGE, cov=smooth())
+    solved = images(problem, DDNM(AVERAGE, problem.y), PATH.grid(10), DDIM, 1).view(1, *SHAPE)
+    known = torch.zeros(SHAPE, dtype=torch.bool)
+    known[..., :2] = True
+    for make in (DDNM, DDRM, DPS):
+        guidance, x_in = Keep(make(AVERAGE, problem.y), solved, known), torch.zeros(1, *SHAPE, dtype=F64)
+        noise = gaussian(torch.Generator().manual_seed(2))
+        states = list(iterate(problem.oracle, x_in, PATH.grid(10), DDIM, noise, drawn(1, *SHAPE), guidance))
+        assert torch.equal(states[-1].x_t[..., :2], solved[..., :2])
+        eps = (drawn(1, *SHAPE) - (1 - PATH.grid(10)[0].abar) * solved) / PATH.grid(10)[0].bbar
+        for state in states[:-1]:
+            expected = (1 - state.node.abar) * solved + state.node.bbar * eps
+            assert (state.x_t - expected)[..., :2].abs().max() < 1e-11  # measured 2e-15
+    assert unfit(AVERAGE, states[-1].x_t, problem.y) > 1e-6  # DPS is the last; the other half still moves
+
+
+# -- jumps
+
+
+@pytest.mark.parametrize(
+    ("steps", "length", "visits", "transitions", "calls"),
+    [(250, 10, 10, 4570, 2410), (250, 10, 3, 1210, 730), (100, 1, 1, 100, 100), (100, 10, 3, 460, 280),
+     (20, 5, 2, 50, 35)],
+)  # fmt: skip
+def test_what_jumps_cost(steps: int, length: int, visits: int, transitions: int, calls: int) -> None:
+    """Table 2.9 of ../shared/spec/methods.md: RePaint's and DDNM's schedules."""
+    nodes, asked = resampled(PATH.grid(steps), length, visits), []
+
+    def denoiser(x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
+        asked.append(node)
+        return Prediction(x_in, x_in, x_t)
+
+    sample(denoiser, torch.zeros(1, 1, 1, 1), nodes, DDIM)
+    assert (len(nodes) - 1, len(asked)) == (transitions, calls)
+    grid = PATH.grid(steps)
+    places = [grid.index(node) for node in nodes]
+    assert all(abs(a - b) == 1 for a, b in zip(places, places[1:])) and nodes[-1] == CLEAN
+    assert places.count(steps - 1) == visits or visits == 1
+
+
+@pytest.mark.parametrize("guidance", [RePaint, DDNM])
+def test_ways_up_keep_what_they_should(guidance: type[RePaint] | type[DDNM]) -> None:
+    """RePaint climbs by a forward step of the diffusion, in which no estimate is left; DDNM from the estimate."""
+    low, high = PATH.node(0.4), PATH.node(0.6)
+    k = guidance.climb(low, high)
+    shares = (1 - high.abar) / (1 - low.abar)
+    assert k == (shares if guidance is RePaint else 0)
+    if guidance is RePaint:  # x_s = k x_t + ...: what is left of x_0^ is (1 - abar_s) - k (1 - abar_t)
+        assert (1 - high.abar) - k * (1 - low.abar) == pytest.approx(0, abs=1e-15)
+
+
+def test_a_way_up_without_an_estimate_keeps_the_distribution() -> None:
+    """Shares of the variance: measured 0.97 without jumps, 0.96 with a DDPM's way up, 0.80 with RDDM's."""
+    problem, shares = Problem(AVERAGE, cov=smooth()), []
+    for guidance in (RePaint.climb, Guidance.climb):
+        jumping = type("Jumping", (Guidance,), {"climb": guidance})()
+        x = images(problem, jumping, resampled(PATH.grid(60), 10, 2), Ancestral(), 2000)
+        assert (x.mean(0) - problem.oracle.mean).abs().max() < 0.1
+        shares.append(float(x.T.cov().trace() / problem.oracle.cov.trace()))
+    assert shares[0] == pytest.approx(0.97, abs=0.07) and shares[1] < 0.88
+
+
+@pytest.mark.parametrize("row", GENERATORS)
+def test_noise_that_falls_by_equal_factors(row: str) -> None:
+    nodes = geometric(METHODS[row].path, 6, 5.0, 0.05)
+    ratios = [math.log(node.bbar / (1 - node.abar)) for node in nodes[:-1]]
+    assert ratios == pytest.approx([math.log(5 * 100 ** (-i / 5)) for i in range(6)], abs=1e-6)  # measured 1e-9
+    assert nodes[-1] == CLEAN and all(a.t > b.t for a, b in zip(nodes, nodes[1:]))
+    with pytest.raises(ValueError, match="found 1, expected at least 2"):
+        geometric(METHODS[row].path, 1)
+
+
+# -- mistakes
+
+
+def test_one_line_for_each_mistake() -> None:
+    y, jpeg, phase = torch.zeros(1, 1, 2, 2), Jpeg((3, 8, 8), 50), PhaseRetrieval(SHAPE)
+    old = compose([AVERAGE, Mask((1, 2, 2), torch.ones(1, 2, 2))])
+    complaints: list[tuple[Any, str]] = [
+        (
+            lambda: DDRM(old, y),
+            r"ddrm: needs an operator with an SVD \(U, V, mask\), found sr\(2\) \+ mask; expected ddnm,",
+        ),
+        (lambda: DDNMPlus(old, y), r"ddnm\+: needs an operator with an SVD"),
+        (lambda: DDRM(jpeg, y), r"ddrm: .* found jpeg\(50\); expected dps$"),
+        (
+            lambda: PiGDM(jpeg, y),
+            r"pigdm: needs an operator with A_adjoint and A_dagger, found jpeg\(50\); expected dps",
+        ),
+        (lambda: DiffPIR(jpeg, y), "^diffpir: needs"),
+        (lambda: ILVR(jpeg, y), "^ilvr: needs"),
+        (lambda: RePaint(jpeg, y), "^repaint: needs"),
+        (lambda: MCG(jpeg, y), "^mcg: needs"),
+        (lambda: DDNM(phase, y), r"^ddnm: needs an operator with A_dagger, found phase\(2\); expected dps$"),
+    ]
+    for make, line in complaints:
+        with pytest.raises(UserError, match=line) as error:
+            make()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_a_measurement_that_does_not_fit(name: str) -> None:
+    guidance = GUIDANCES[name].make(AVERAGE, torch.zeros(1, *SHAPE, dtype=F64), 0.0, 3)
+    line = r"^sr\(2\): found a measurement of 1x4x4, expected 1x2x2"
+    with pytest.raises(UserError, match=line):
+        sample(Problem(AVERAGE).oracle, torch.zeros(1, *SHAPE, dtype=F64), PATH.grid(3), DDIM, guidance=guidance)
+
+
+def test_a_row_that_starts_from_a_photo() -> None:
+    x_in = torch.ones(1, 3, dtype=F64)
+    with pytest.raises(
+        UserError, match=r"^guidance: found a degraded x_in, expected a row that starts from noise alone"
+    ):
+        sample(ORACLE, x_in, METHODS["rddm"].path.grid(3), guidance=Guidance())
+
+
+# -- deepinv
+
+
+@pytest.fixture
+def deepinv(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """deepinv, with empty stand-ins for torchvision, which does not run beside a torch without CUDA; or a skip."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "experiments"))
+    found = importlib.import_module("stand_ins").deepinv()
+    if found is None:
+        pytest.skip("deepinv is not installed: its operators are tried in development only")
+    return found
+
+
+def test_deepinvs_operators_fit_as_they_are(deepinv: Any) -> None:
+    physics = deepinv.physics
+    kernel = torch.tensor([[0.1, 0.6, 0.3]])[None, None]
+    shape, x = (3, 16, 16), torch.rand(2, 3, 16, 16) * 2 - 1
+    operators = {
+        "mask": (physics.Inpainting(shape, mask=(torch.rand(shape) < 0.5).float()), set(GUIDANCES)),
+        "blur": (physics.BlurFFT(shape, kernel), set(GUIDANCES)),
+        "downsampling": (physics.Downsampling(shape, factor=2, filter="bilinear"), set(GUIDANCES) - {"ddrm", "ddnm+"}),
+    }
+    for operator, names in operators.values():
+        y = operator.A(x)
+        for name in GUIDANCES:
+            row = GUIDANCES[name]
+            if name not in names:
+                with pytest.raises(UserError, match="needs an operator with an SVD"):
+                    row.make(operator, y, 0.0, 4)
+                continue
+            found = sample(flat, torch.zeros_like(x), PATH.grid(4), DDPM, guidance=row.make(operator, y, 0.0, 4))
+            rms = float((operator.A(found) - y).square().mean().sqrt())
+            assert math.isfinite(rms) and (name not in FITTING or rms < 2e-3), name  # measured 3e-4: its least squares
+            assert found.shape == x.shape
+
+
+def flat(x_t: Tensor, x_in: Tensor, node: Node) -> Prediction:
+    """The denoiser of white images of variance 1/4."""
+    a, c = float(1 - node.abar), float(node.bbar)
+    x_0 = a / 4 / (a**2 / 4 + c**2) * x_t
+    return Prediction(x_0, -x_0, (x_t - a * x_0) / c)

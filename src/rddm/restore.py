@@ -84,7 +84,10 @@ def prepare(
     Raises:
         UserError: if the model cannot restore photos, or a number is out of range.
     """
-    method = model.spec.method
+    method, network = model.spec.method, model.spec.network
+    if (network.out_channels, network.dims) != (3, 2):
+        found = f"{network.out_channels} channels in {network.dims} dimensions"
+        raise UserError(f"{model.spec.name}: restores {found}, expected 3 in 2 as photos have")
     unknown = {*method.inputs, *method.context} - {"x_in", *CONDITIONS, *given}
     if method.origin != "input" or unknown or model.spec.side is not None:
         makes = "generates images from noise" if method.origin == "zero" else "translates photos"

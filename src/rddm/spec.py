@@ -24,7 +24,7 @@ from rddm.prediction import TARGETS
 from rddm.schedules import DDPMPath, PowerPath, ResShiftPath, TablePath
 from rddm.transition import ANCHORS, GAINS, Gain, stochastic
 
-Prepare = Literal["none", "equalise"]
+Prepare = Literal["none", "equalise", "fill"]
 Shape: TypeAlias = CompactConfig | UNetConfig | UNet2DConfig
 T = TypeVar("T")
 
@@ -51,7 +51,8 @@ class ModelSpec:
         name: how it is called.
         network: the shape of its network.
         method: its row of the table, with its defaults.
-        prepare: what is done to the photo before it is ``x_in``: nothing, or per-channel histogram equalisation.
+        prepare: what is done to the photo before it is ``x_in``: nothing, per-channel histogram equalisation, or
+            a smooth filling of what a mask hides.
         card: what a user should know: task, data, terms, recipe, cost, scores by protocol, provenance.
         side: of the square images that a generator or a translator was trained on, in pixels; None means any size.
     """

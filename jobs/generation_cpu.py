@@ -65,7 +65,7 @@ def inpaint() -> Recipe:
     degrade = "centre_mask | irregular_mask | irregular_mask"
     return replace(
         ours, name="inpaint", method=method, network=network, degrade=degrade, prepare="fill", fit="crop", shrink=0.5,
-        loss="l1", phases=(Phase(1.0, 64, 8),), steps=5_000, lr=1.2e-3, start_share=0.3,
+        loss="l1", phases=(Phase(1.0, 64, 8),), steps=12_000, lr=1.2e-3, start_share=0.3,
     )  # fmt: skip
 
 

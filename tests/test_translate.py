@@ -10,12 +10,13 @@ from models import restoring_model
 from PIL import Image
 
 from rddm.cli import main
-from rddm.clipping import clip_x_0
+from rddm.clipping import clip_none, clip_x_0
 from rddm.errors import UserError
 from rddm.generate import sheet
 from rddm.methods import METHODS, Clock, index_clock, plane_clock
 from rddm.model import Model
 from rddm.nn.compact import CompactConfig
+from rddm.path import CLEAN
 from rddm.photo import read_photo
 from rddm.sample import residual_first, sample
 from rddm.schedules import DDPMPath
@@ -99,6 +100,22 @@ def test_the_residual_comes_first_where_the_model_is_told_its_place() -> None:
         translate(timed, pixels, way="noise-first")
 
 
+def test_a_generator_begins_with_the_photo_under_noise() -> None:
+    model, pixels = translator(index_clock), photograph()
+    model.spec = replace(model.spec, method=replace(model.spec.method, origin="zero", clip=clip_none))
+    found = translate(model, pixels, strength=0.6)
+    method, square = model.spec.method, centre_square(pixels, SIDE)
+    guide, noise = torch.tensor(square).permute(2, 0, 1)[None] / 127.5 - 1, EachNoise(0, [0])
+    nodes = [*(method.path.node(0.6 * i / 3) for i in (3, 2, 1)), CLEAN]
+    begun = (1 - nodes[0].abar) * guide + nodes[0].bbar * noise(guide)
+    x_0 = sample(model.denoiser(), torch.zeros_like(guide), nodes, Ancestral(method.gain, method.anchor), noise, begun)
+    off = np.abs((x_0[0].clamp(-1, 1).permute(1, 2, 0).numpy() + 1) * 127.5 - found[0])
+    assert off.max() <= 0.51  # measured: 0.5
+    assert np.array_equal(translate(model, pixels), translate(model, pixels, strength=0.8))
+    near = translate(model, pixels, strength=1e-6)[0]
+    assert np.array_equal(near, square) and not np.array_equal(found[0], square)
+
+
 def test_command_translates_and_compares(
     folder: Path, dog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +153,10 @@ MISTAKES = {
     "count": (["-n", 0], "-n 0"),
     "steps": (["--steps", 0], "steps: found 0"),
     "model": (["--model", "nothing"], "nothing: no such model"),
-    "restorer": (["--model", "low-light"], "low-light: was not trained on unpaired photos"),
+    "restorer": (["--model", "low-light"], "low-light: restores photos, expected a model that translates or generates"),
+    "trained": (["--strength", 0.5], "was trained to translate, expected a generator"),
+    "strength": (["--model", "cats-plane", "--strength", 1.5], "--strength: found 1.5"),
+    "path": (["--model", "cats-plane", "--path", "joint"], "--path joint: cats-plane is a generator"),
 }
 
 

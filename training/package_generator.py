@@ -97,13 +97,14 @@ class Task:
     terms: str
     scores: Callable[[Model, Path], Scores]
     note: str = ""
+    solver: str | None = None
 
 
 TWO = "two networks told their places in the plane"
 TASKS = {
     "cats": Task(
         "cats at 32x32 from noise", "AFHQ cats, 5,129 of 5,153", AFHQ, generated,
-        "; updates 1 to 4000 at the rate of a run of 30,000, to 8000 of 20,000",
+        "; updates 1 to 4000 at the rate of a run of 30,000, to 8000 of 20,000", "ab2",
     ),
     "cats-plane": Task(f"cats at 32x32 from noise along any path, {TWO}", "AFHQ cats, 5,129 of 5,153", AFHQ, generated),
     "cats-time": Task(
@@ -112,7 +113,7 @@ TASKS = {
     ),
     "translate": Task(
         f"dogs to cats at 32x32, unpaired, {TWO}", "AFHQ cats; 2,000 photographs of dogs",
-        f"{AFHQ}; Dogs vs. Cats: the competition's terms, research", translated, "; begun from cats-plane",
+        f"{AFHQ}; Dogs vs. Cats: the competition's terms, research", translated, "; begun from cats-plane", "ab2",
     ),
     "inpaint": Task(
         "holes in photos", "BSDS500 train and test; AFHQ cats; holes drawn",
@@ -143,7 +144,8 @@ def main(name: str, run: Path, data: Path) -> None:
     """Write the model, then score what was written."""
     model, folder, recipe = read_model(run / "model"), BUNDLED / name, read_recipe(run / RECIPE)
     side = recipe.phases[-1].crop if name != "inpaint" else None
-    model.spec = replace(model.spec, name=name, card=card_of(name, run, model), side=side)
+    spec = replace(model.spec, solver=TASKS[name].solver)
+    model.spec = replace(spec, name=name, card=card_of(name, run, model), side=side)
     shutil.rmtree(folder, ignore_errors=True)
     model.half().save_pretrained(folder)
     scores = TASKS[name].scores(read_model(folder), data)

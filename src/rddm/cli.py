@@ -144,9 +144,10 @@ def add_translate(command: argparse.ArgumentParser) -> None:
     """Add the options of ``rddm translate``."""
     command.add_argument("inputs", nargs="+", metavar="IN", help="photo, folder or pattern")
     command.add_argument("-o", "--out", type=Path, required=True, help="file for one photo, folder for several")
-    add_common(command, "translate")
+    add_common(command, "cats")
     command.add_argument("-n", type=int, default=1, metavar="N", help="translations of each photo, on one sheet")
     add_path(command, "residual-first")
+    command.add_argument("--strength", type=float, help="for generators: how far to noise the photo, 0 to 1 (0.8)")
     command.add_argument("--compare", action="store_true", help="also write input | outputs side by side")
 
 
@@ -205,7 +206,7 @@ def translate(args: argparse.Namespace) -> int:
     """Translate photos; the exit code tells whether all went well."""
     from rddm.translate import Options, translate_files
 
-    options = Options(args.n, args.steps, args.seed, args.path, args.compare)
+    options = Options(args.n, args.steps, args.seed, args.path, args.strength, args.compare)
     return 2 if translate_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 

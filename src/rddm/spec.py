@@ -22,6 +22,7 @@ from rddm.path import LinearPath
 from rddm.path import Path as Curve
 from rddm.prediction import TARGETS
 from rddm.schedules import DDPMPath, PowerPath, ResShiftPath, TablePath
+from rddm.solvers import SOLVERS
 from rddm.transition import ANCHORS, GAINS, Gain, stochastic
 
 Prepare = Literal["none", "equalise", "fill"]
@@ -55,6 +56,7 @@ class ModelSpec:
             a smooth filling of what a mask hides.
         card: what a user should know: task, data, terms, recipe, cost, scores by protocol, provenance.
         side: of the square images that a generator or a translator was trained on, in pixels; None means any size.
+        solver: the name in ``SOLVERS`` of what samples it best; the row's own step if None.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ModelSpec:
     prepare: Prepare = "none"
     card: Mapping[str, Any] = field(default_factory=dict)
     side: int | None = None
+    solver: str | None = None
 
 
 def name_of(table: Mapping[str, Any], value: object) -> str:
@@ -149,6 +152,7 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
         "network": {"architecture": architecture, **asdict(spec.network)},
         "method": method_to_json(spec.method),
         "prepare": spec.prepare,
+        "solver": spec.solver,
         "value_range": [-1, 1],
         "size": {"policy": "native", "multiple": spec.network.stride, "side": spec.side},
         "card": dict(spec.card),
@@ -169,7 +173,8 @@ def spec_from_json(data: Mapping[str, Any]) -> ModelSpec:
     prepare, side = one_of(data["prepare"], get_args(Prepare)), data["size"].get("side")
     if side is not None and (not isinstance(side, int) or side < 1):
         raise ValueError(f"size: found side {side!r}, expected a number of pixels or null")
-    return ModelSpec(data["name"], shape, method_from_json(data["method"]), prepare, data.get("card", {}), side)
+    solver = one_of(data.get("solver"), (None, *SOLVERS))
+    return ModelSpec(data["name"], shape, method_from_json(data["method"]), prepare, data.get("card", {}), side, solver)
 
 
 def read_spec(path: Path) -> ModelSpec:

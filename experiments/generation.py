@@ -31,7 +31,7 @@ from rddm.recipes import generate
 from rddm.sample import sample
 from rddm.schedules import DDPMPath, PowerPath
 from rddm.setdistance import Reference, diversity
-from rddm.solvers import Ancestral
+from rddm.solvers import SOLVERS, Ancestral, Solver
 
 BEST = "alpha decreasing, beta2 increasing"
 SCHEDULES: dict[str, TabulatedPath] = {
@@ -68,47 +68,49 @@ def recipes(updates: int) -> dict[str, Recipe]:
     return {name: recipe_of(name, *parts, updates) for name, parts in table.items()}
 
 
-def drawn(net: nn.Module, method: Method, count: int, steps: int) -> Tensor:
+def drawn(net: nn.Module, method: Method, solver: Solver, count: int, steps: int) -> Tensor:
     """Return images from noise, (count, 3, SIDE, SIDE) in [-1, 1]."""
     noise, found = gaussian(torch.Generator().manual_seed(0)), []
     for first in range(0, count, 250):
         zeros = torch.zeros(min(250, count - first), 3, cats.SIDE, cats.SIDE)
-        solver = Ancestral(method.gain, method.anchor)
         found.append(sample(NetworkDenoiser(net, method), zeros, method.path.grid(steps), solver, noise))
     return torch.cat(found).clamp(-1, 1)
 
 
 def scored(name: str, net: nn.Module, method: Method, reference: Reference, count: int, out: File) -> dict[str, Any]:
-    """Return the distances by clip and steps; keep some images."""
-    ways = {"own": method.clip, "published": PUBLISHED.get(method.target.name, method.clip)}
+    """Return the distances by way and steps; keep some images."""
+    own, published = Ancestral(method.gain, method.anchor), PUBLISHED.get(method.target.name, method.clip)
+    ways: dict[str, tuple[Method, Solver, int]] = {f"own {steps}": (method, own, steps) for steps in STEPS}
+    ways |= {"published 10": (replace(method, clip=published), own, 10), "ab2 10": (method, SOLVERS["ab2"], 10)}
     table: dict[str, Any] = {}
-    for key, clip in ways.items():
-        for steps in STEPS if key == "own" else (10,):
-            images = drawn(net, replace(method, clip=clip), count, steps)
-            row = {measure: list(value) for measure, value in reference.compare(images).items()}
-            table[f"{key} {steps}"] = row | {"diversity": diversity(images[:500])}
-            if (key, steps) == ("own", 10):
-                torch.save(images[:12], out / f"{name}.pt")
-            print(f"{name}, {key} {steps}: " + ", ".join(f"{k} {v[0]:.4f}" for k, v in row.items()), flush=True)
+    for way, (row, solver, steps) in ways.items():
+        images = drawn(net, row, solver, count, steps)
+        found = {measure: list(value) for measure, value in reference.compare(images).items()}
+        table[way] = found | {"diversity": diversity(images[:500])}
+        if way == "ab2 10":
+            torch.save(images[:12], out / f"{name}.pt")
+        print(f"{name}, {way}: " + ", ".join(f"{k} {v[0]:.4f}" for k, v in found.items()), flush=True)
     return table
 
 
 def plot(results: dict[str, Any], file: File) -> None:
-    """Draw each variant's distances in ten steps with their intervals, and the floor."""
+    """Draw each variant's distances in ten steps, of its own and of AB2, with their intervals, and the floor."""
     from matplotlib import pyplot
 
-    rows = {name: table["own 10"] for name, table in results.items()}
-    measures = [key for key in next(iter(rows.values())) if key != "diversity"]
+    measures = [key for key in next(iter(results.values()))["own 10"] if key != "diversity"]
     figure, axes = pyplot.subplots(
         1, len(measures), figsize=(12, 4.2), sharey=True, layout="constrained", squeeze=False
     )
     for axis, measure in zip(axes[0], measures, strict=True):
-        for y, row in enumerate(reversed(rows.values())):
-            value, low, high, floor = row[measure]
-            axis.plot([low, high], [y, y], color="tab:blue")
-            axis.plot(value, y, "o", color="tab:blue")
+        for way, colour in (("own 10", "tab:blue"), ("ab2 10", "tab:orange")):
+            for y, table in enumerate(reversed(results.values())):
+                value, low, high, floor = table[way][measure]
+                axis.plot([low, high], [y, y], color=colour)
+                axis.plot(value, y, "o", color=colour, label="" if y else way)
         axis.axvline(floor, color="grey", linestyle=":")
-        axis.set(xlabel=f"{measure} (dotted: real against real)", yticks=range(len(rows)), yticklabels=[*rows][::-1])
+        names = [*results][::-1]
+        axis.set(xlabel=f"{measure} (dotted: real against real)", yticks=range(len(names)), yticklabels=names)
+    axes[0, 0].legend()
     figure.savefig(file, dpi=90)
 
 

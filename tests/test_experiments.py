@@ -180,7 +180,8 @@ def test_generation(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "generation.json").read_text())
     assert [name.split(",")[0] for name in found] == ["SM-N", "SM-Res", "velocity", "SM-Res-N"]
     floors = {row["kernel-wavelet"][3] for variant in found.values() for row in variant.values()}
-    assert len(floors) == 1 and all([*row] == ["own 5", "own 10", "own 20", "published 10"] for row in found.values())
+    ways = ["own 5", "own 10", "own 20", "published 10", "ab2 10"]
+    assert len(floors) == 1 and all([*row] == ways for row in found.values())
     for name, row in found.items():  # with one clip alone, or where the published one leaves the same images
         assert (row["own 10"] == row["published 10"]) is name.startswith(("velocity", "SM-Res,")), name
 

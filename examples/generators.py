@@ -1,7 +1,8 @@
 """What the bundled generator, inpainter and translator make: ``python examples/generators.py --data ../shared/data``.
 
 Not picked for looks: the first 24 images of seed 0; the first of the sample photographs by name, with holes drawn by
-seed 0; dogs spread evenly over the data set, each with three translations. Writes docs/generators.jpg.
+seed 0; dogs spread evenly over the data set, each with three translations by the generator, then by the translator.
+Writes docs/generators.jpg.
 """
 
 import argparse
@@ -39,13 +40,18 @@ def filled() -> Pixels:
     return sheet(np.stack([made["degraded"], out, clean]), 3)
 
 
-def cats_of_dogs(data: Path) -> Pixels:
+def cats_of_dogs(data: Path, name: str) -> Pixels:
     """Return dogs, each with three translations."""
-    model, dogs = load("translate"), sets.Packed(data / "cats_dogs" / sets.DOGS).images
+    model, dogs = load(name), sets.Packed(data / "cats_dogs" / sets.DOGS).images
     found = []
     for dog in dogs[:: len(dogs) // 6][:6]:
         found += [centre_square(dog, model.spec.side or 64), *translate(model, dog, 3)]
     return larger(sheet(np.stack(found), COLUMNS), 3)
+
+
+def pictures(data: Path) -> list[Pixels]:
+    """Return the parts of the picture."""
+    return [cats(), filled(), *(cats_of_dogs(data, name) for name in ("cats", "translate"))]
 
 
 def main() -> None:
@@ -53,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     options = parser.parse_args()
-    parts = [Image.fromarray(part) for part in (cats(), filled(), cats_of_dogs(options.data))]
+    parts = [Image.fromarray(part) for part in pictures(options.data)]
     parts = [part.resize((WIDTH, round(part.height * WIDTH / part.width)), Image.Resampling.LANCZOS) for part in parts]
     picture = Image.new("RGB", (WIDTH, sum(part.height + 10 for part in parts)), "white")
     top = 0

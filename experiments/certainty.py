@@ -66,6 +66,7 @@ VARIANTS = [
     *(Variant("downscale(4)", "rddm-res", noise, seen) for noise in (0, 0.01, 0.1, 1) for seen in ((), ("x_in",))),
     *(Variant(m, "rddm", 1, s) for m in ("centre_mask", "irregular_mask") for s in ((), ("x_in",), ("x_in", "mask"))),
 ]
+SMOKE = [VARIANTS[0], VARIANTS[7], VARIANTS[-1]]  # without noise, with it, and with holes
 
 
 def restored(net: nn.Module, recipe: Recipe, batch: Batch, eta: float) -> Tensor:
@@ -90,21 +91,21 @@ def figures(samples: Tensor, batch: Batch) -> dict[str, float]:
     where = batch.conditions.get("mask", torch.ones_like(batch.x_0))
     spread = (samples.var(0) * where).sum() / where.sum()
     distance = (features(samples[0]) - features(batch.x_0)).square().mean().sqrt()
-    return {
+    found = {
         "psnr": decibels(samples - batch.x_0, where),
         "psnr of the mean": decibels(samples.mean(0) - batch.x_0, where),
         "spread": float(spread.sqrt()) * 127.5,
         "features": float(distance),
-        "known": decibels(samples - batch.x_0, 1 - where) if "mask" in batch.conditions else float("nan"),
     }
+    return found | ({"known": decibels(samples - batch.x_0, 1 - where)} if "mask" in batch.conditions else {})
 
 
-def held_out(photos: cats.Cats, recipe: Recipe) -> Batch:
-    """Return the held-out images with their masks, whether the network sees them or not."""
+def held_out(photos: cats.Cats, recipe: Recipe, count: int) -> Batch:
+    """Return the held-out images, the last ``count``, with their masks, whether the network sees them or not."""
     seen = replace(recipe.method, inputs=("x_in", "mask"))
     every = replace(recipe, method=seen, network=fitted(recipe.network, seen), augment="none")
-    kept = range(len(photos) - HELD, len(photos))
-    batch = collate([Draws(photos, kept, every, parse(recipe.degrade), 1)[i, cats.SIDE] for i in range(HELD)])
+    kept = range(len(photos) - count, len(photos))
+    batch = collate([Draws(photos, kept, every, parse(recipe.degrade), 1)[i, cats.SIDE] for i in range(count)])
     assert isinstance(batch, Batch)
     return batch
 
@@ -130,34 +131,46 @@ def plot(results: dict[str, Any], file: Path) -> None:
     figure.savefig(file, dpi=90)
 
 
-def main() -> None:
-    """Train, restore over seeds, and draw."""
+def arguments() -> argparse.Namespace:
+    """Parse the options; ``--smoke`` makes its own data."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/afhq_cat"))
     parser.add_argument("--out", type=Path, default=Path("runs/certainty"))
     parser.add_argument("--updates", type=int, default=700)
+    parser.add_argument("--smoke", action="store_true", help="three variants in small, on data of its own, no pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    options.variants, options.held = VARIANTS, HELD
+    if options.smoke:
+        options.data, options.variants, options.held = cats.miniature(options.out), SMOKE, 4
+    return options
+
+
+def main() -> None:
+    """Train, restore over seeds, and draw."""
+    options = arguments()
     torch.set_num_threads(1)
     results, strips = dict[str, Any](), []
-    for variant in VARIANTS:
+    for variant in options.variants:
         recipe = variant.recipe(options.updates)
+        recipe = cats.small(recipe) if options.smoke else recipe
         photos = cats.photographs(options.data, recipe)
-        fit = range(len(photos) - HELD)
+        fit = range(len(photos) - options.held)
         net = cats.trained(recipe, Draws(photos, fit, recipe, parse(recipe.degrade)), options.out)
-        batch = held_out(photos, recipe)
+        batch = held_out(photos, recipe, options.held)
         with torch.inference_mode():
             samples = {f"{eta:g}": restored(net, recipe, batch, eta) for eta in ETAS if variant.noise or eta == 0}
         results[variant.name] = {eta: figures(found, batch) for eta, found in samples.items()}
         for eta, row in results[variant.name].items():
             print(f"{variant.name}, eta {eta}: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True)
-        pick = slice(0, HELD, HELD // 4)
+        pick = slice(0, options.held, options.held // 4)
         strips.append(
             cats.strip(torch.stack([batch.x_in[pick], *samples["0"][:2, pick], batch.x_0[pick]], 1).flatten(0, 1))
         )
         (options.out / "certainty.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    plot(results, options.out / "certainty.png")
-    cats.sheet(strips, options.out / "certainty.jpg")
+    if not options.smoke:
+        plot(results, options.out / "certainty.png")
+        cats.sheet(strips, options.out / "certainty.jpg")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """All rows that restore, on equal terms: ``python experiments/compare_methods.py --data ../shared/data``.
 
-Low light (LOL as the paper prepares it, equalised, the whole photograph at 64x64) and noise (BSDS500 pieces, sigma 50 of
-255). One network, 600 updates each with ``--quick``; what is held out is contiguous by name, and no test split is
-touched. Writes what ``rddm compare-methods`` writes, in a folder for each task; docs/comparison.md tells the rest.
+Low light (LOL as the paper prepares it, equalised, the whole photograph at 64x64) and noise (BSDS500 pieces, sigma 50
+of 255). One network and one budget; what is held out is contiguous by name, and no test split is touched. Writes what
+``rddm compare-methods`` writes, in a folder for each task; docs/comparison.md tells the rest.
 """
 
 import argparse

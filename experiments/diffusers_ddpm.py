@@ -1,6 +1,8 @@
-"""What ``experiments/conversion.py`` compares with: a small DDPM trained, saved and sampled by diffusers alone."""
+"""What ``experiments/conversion.py`` compares: a small DDPM trained, saved and sampled by diffusers alone, and ours."""
 
 import sys
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "jobs"))
@@ -10,7 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from rddm.denoiser import NetworkDenoiser
+from rddm.hf import from_scheduler, timesteps
+from rddm.methods import Method
+from rddm.model import Model
+from rddm.path import TabulatedPath, gaussian, nodes_from
+from rddm.sample import sample
+from rddm.schedules import TablePath, ddpm_betas
+from rddm.solvers import Ancestral
+from rddm.transition import anchor_x_t
+
 BATCH = 32
+Differences = dict[str, dict[str, float]]
 
 
 def fresh(side: int) -> nn.Module:
@@ -56,7 +69,7 @@ def train(data: Path, folder: Path, side: int, updates: int, prediction: str) ->
 
 
 @torch.no_grad()
-def sample(folder: Path, kind: str, steps: int, x: Tensor, generator: torch.Generator) -> Tensor:
+def theirs(folder: Path, kind: str, steps: int, x: Tensor, generator: torch.Generator) -> Tensor:
     """Return what one of its schedulers, ``kind``, makes of noise; in float64 with its tables computed in float64."""
     import diffusers
 
@@ -73,3 +86,38 @@ def sample(folder: Path, kind: str, steps: int, x: Tensor, generator: torch.Gene
     for t in scheduler.timesteps:
         x = scheduler.step(pipeline.unet(x, t).sample, t, x, generator=generator).prev_sample
     return x
+
+
+def rows_of(model: Model, kind: str, dtype: torch.dtype) -> dict[str, Method]:
+    """Return the row of a scheduler of diffusers; for DDIM in float64, also what the paper has in its places."""
+    row, name = from_scheduler({**model.spec.card["scheduler"], "_class_name": kind}), kind.removesuffix("Scheduler")
+    rows = {name: row}
+    if (name, dtype) == ("DDIM", torch.float64):
+        acp = (1 - ddpm_betas("linear").float()).cumprod(0)
+        rounded = TablePath(tuple((1 - acp.sqrt()).tolist()), tuple((1 - acp).tolist()))
+        rows |= {"DDIM of float32 tables": replace(row, path=rounded)}
+        rows |= {"DDIM as increments": replace(row, anchor=anchor_x_t)}
+    return {f"{label}, {str(dtype).removeprefix('torch.')}": found for label, found in rows.items()}
+
+
+def ours(model: Model, row: Method, steps: int, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return what the converted model makes of noise."""
+    denoiser, solver = NetworkDenoiser(model.net.to(x.dtype), row), Ancestral(row.gain, row.anchor)
+    assert isinstance(row.path, TabulatedPath)
+    nodes = nodes_from(row.path, timesteps(model.spec.card["scheduler"], steps))
+    return sample(denoiser, torch.zeros_like(x), nodes, solver, gaussian(generator), x)
+
+
+def differences(folders: dict[str, Path], models: dict[str, Model], counts: tuple[int, ...]) -> Differences:
+    """Return max |theirs - ours| over an image, by network, row and precision, for each number of steps."""
+    found: Differences = {}
+    cases = product((torch.float64, torch.float32), folders, ("DDIMScheduler", "DDPMScheduler"), counts)
+    for dtype, name, kind, steps in cases:
+        start, each = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+        side, state = models[name].spec.side or 0, each.get_state()
+        x = torch.randn(1, 3, side, side, dtype=dtype, generator=start)
+        expected = theirs(folders[name], kind, steps, x, each)
+        for label, row in rows_of(models[name], kind, dtype).items():
+            apart = float((expected - ours(models[name], row, steps, x, each.set_state(state))).abs().max())
+            found.setdefault(f"{name}, {label}", {})[str(steps)] = apart
+    return found

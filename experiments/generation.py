@@ -31,7 +31,7 @@ from rddm.recipes import generate
 from rddm.sample import sample
 from rddm.schedules import DDPMPath, PowerPath
 from rddm.setdistance import Reference, diversity
-from rddm.solvers import Ancestral
+from rddm.solvers import SOLVERS, Ancestral, Solver
 
 BEST = "alpha decreasing, beta2 increasing"
 SCHEDULES: dict[str, TabulatedPath] = {
@@ -43,7 +43,7 @@ SCHEDULES: dict[str, TabulatedPath] = {
     "both decreasing": PowerPath(beta2="decreasing"),
     BEST: PowerPath(),
 }
-FLAT = "alpha mean, beta2 mean"
+SMOKE = (f"SM-N, {BEST}", f"SM-Res, {BEST}", "velocity, straight")
 STEPS = (5, 10, 20)
 BATCH = 32
 
@@ -62,68 +62,81 @@ def recipe_of(name: str, path: Path, target: Target, updates: int) -> Recipe:
 def recipes(updates: int) -> dict[str, Recipe]:
     """Return the variants by name, those to be trained."""
     table: dict[str, tuple[Path, Target]] = {f"SM-N, {name}": (path, EPS_FLOORED) for name, path in SCHEDULES.items()}
-    table |= {f"SM-Res, {name}": (SCHEDULES[name], RES) for name in (BEST, FLAT)}
-    table |= {f"v, {name}": (SCHEDULES[name], V) for name in (BEST, FLAT, "squared cosine")}
+    table[f"SM-Res, {BEST}"] = SCHEDULES[BEST], RES
+    table["v, squared cosine"] = SCHEDULES["squared cosine"], V
     table["velocity, straight"] = LinearPath(noise=1.0), VELOCITY
     return {name: recipe_of(name, *parts, updates) for name, parts in table.items()}
 
 
-def drawn(net: nn.Module, method: Method, count: int, steps: int) -> Tensor:
+def drawn(net: nn.Module, method: Method, solver: Solver, count: int, steps: int) -> Tensor:
     """Return images from noise, (count, 3, SIDE, SIDE) in [-1, 1]."""
     noise, found = gaussian(torch.Generator().manual_seed(0)), []
     for first in range(0, count, 250):
         zeros = torch.zeros(min(250, count - first), 3, cats.SIDE, cats.SIDE)
-        solver = Ancestral(method.gain, method.anchor)
         found.append(sample(NetworkDenoiser(net, method), zeros, method.path.grid(steps), solver, noise))
     return torch.cat(found).clamp(-1, 1)
 
 
 def scored(name: str, net: nn.Module, method: Method, reference: Reference, count: int, out: File) -> dict[str, Any]:
-    """Return the distances by clip and steps; keep some images."""
-    ways = {"own": method.clip, "published": PUBLISHED.get(method.target.name, method.clip)}
+    """Return the distances by way and steps; keep some images."""
+    own, published = Ancestral(method.gain, method.anchor), PUBLISHED.get(method.target.name, method.clip)
+    ways: dict[str, tuple[Method, Solver, int]] = {f"own {steps}": (method, own, steps) for steps in STEPS}
+    ways |= {"published 10": (replace(method, clip=published), own, 10), "ab2 10": (method, SOLVERS["ab2"], 10)}
     table: dict[str, Any] = {}
-    for key, clip in ways.items():
-        for steps in STEPS if key == "own" else (10,):
-            images = drawn(net, replace(method, clip=clip), count, steps)
-            row = {measure: list(value) for measure, value in reference.compare(images).items()}
-            table[f"{key} {steps}"] = row | {"diversity": diversity(images[:500])}
-            if (key, steps) == ("own", 10):
-                torch.save(images[:12], out / f"{name}.pt")
-            print(f"{name}, {key} {steps}: " + ", ".join(f"{k} {v[0]:.4f}" for k, v in row.items()), flush=True)
+    for way, (row, solver, steps) in ways.items():
+        images = drawn(net, row, solver, count, steps)
+        found = {measure: list(value) for measure, value in reference.compare(images).items()}
+        table[way] = found | {"diversity": diversity(images[:500])}
+        if way == "ab2 10":
+            torch.save(images[:12], out / f"{name}.pt")
+        print(f"{name}, {way}: " + ", ".join(f"{k} {v[0]:.4f}" for k, v in found.items()), flush=True)
     return table
 
 
 def plot(results: dict[str, Any], file: File) -> None:
-    """Draw each variant's distances in ten steps with their intervals, and the floor."""
+    """Draw each variant's distances in ten steps, of its own and of AB2, with their intervals, and the floor."""
     from matplotlib import pyplot
 
-    rows = {name: table["own 10"] for name, table in results.items()}
-    measures = [key for key in next(iter(rows.values())) if key != "diversity"]
+    measures = [key for key in next(iter(results.values()))["own 10"] if key != "diversity"]
     figure, axes = pyplot.subplots(
         1, len(measures), figsize=(12, 4.2), sharey=True, layout="constrained", squeeze=False
     )
     for axis, measure in zip(axes[0], measures, strict=True):
-        for y, row in enumerate(reversed(rows.values())):
-            value, low, high, floor = row[measure]
-            axis.plot([low, high], [y, y], color="tab:blue")
-            axis.plot(value, y, "o", color="tab:blue")
+        for way, colour in (("own 10", "tab:blue"), ("ab2 10", "tab:orange")):
+            for y, table in enumerate(reversed(results.values())):
+                value, low, high, floor = table[way][measure]
+                axis.plot([low, high], [y, y], color=colour)
+                axis.plot(value, y, "o", color=colour, label="" if y else way)
         axis.axvline(floor, color="grey", linestyle=":")
-        axis.set(xlabel=f"{measure} (dotted: real against real)", yticks=range(len(rows)), yticklabels=[*rows][::-1])
+        names = [*results][::-1]
+        axis.set(xlabel=f"{measure} (dotted: real against real)", yticks=range(len(names)), yticklabels=names)
+    axes[0, 0].legend()
     figure.savefig(file, dpi=90)
 
 
-def main() -> None:
-    """Train, score and draw."""
+def arguments() -> argparse.Namespace:
+    """Parse the options; ``--smoke`` makes its own data."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=File, default=File("../shared/data/afhq_cat"))
     parser.add_argument("--out", type=File, default=File("runs/generation"))
     parser.add_argument("--updates", type=int, default=1200)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--train", action="store_true", help="train only")
+    parser.add_argument("--smoke", action="store_true", help="in small, on data of its own, no pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.smoke:
+        options.data, options.images = cats.miniature(options.out), 12
+    return options
+
+
+def main() -> None:
+    """Train, score and draw."""
+    options = arguments()
     torch.set_num_threads(1)
     table = recipes(options.updates)
+    if options.smoke:
+        table = {name: cats.small(table[name]) for name in SMOKE}
     fit, _ = hold_out(len(photos := cats.photographs(options.data, table[f"SM-N, {BEST}"])))
     nets = {name: cats.trained(recipe, Draws(photos, fit, recipe), options.out) for name, recipe in table.items()}
     if options.train:
@@ -137,11 +150,10 @@ def main() -> None:
         for name, net in nets.items():
             results[name] = scored(name, net, methods[name], reference, options.images, options.out)
             (options.out / "generation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    plot(results, options.out / "generation.png")
-    cats.sheet(
-        [cats.strip(torch.load(options.out / f"{name}.pt", weights_only=True)) for name in nets],
-        options.out / "generation.jpg",
-    )
+    if not options.smoke:
+        plot(results, options.out / "generation.png")
+        strips = [cats.strip(torch.load(options.out / f"{name}.pt", weights_only=True)) for name in nets]
+        cats.sheet(strips, options.out / "generation.jpg")
 
 
 if __name__ == "__main__":

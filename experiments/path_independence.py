@@ -115,8 +115,8 @@ def plot(model: Model, steps: int, file: Path) -> None:
     figure.savefig(file, dpi=60)
 
 
-def main() -> None:
-    """Sample every way with each model, print and write."""
+def arguments() -> argparse.Namespace:
+    """Parse the options; ``--smoke`` makes its own data."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="cats-plane", help="generator with two networks and two clocks")
     parser.add_argument("--beside", default="cats-time", help="the same with the time as clock; empty for none")
@@ -124,21 +124,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/path-independence"))
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--smoke", action="store_true", help="few images, compared with data of its own, no pictures")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.smoke:
+        options.data, options.images, options.steps = cats.miniature(options.out), 10, 3
+    return options
+
+
+def main() -> None:
+    """Sample every way with each model, print and write."""
+    options = arguments()
     torch.set_num_threads(1)
     real = cats.real(options.data)
-    options.out.mkdir(parents=True, exist_ok=True)
     results, strips = Row(), []
     for name in filter(None, (options.model, options.beside)):
         model = load(name)
         with torch.inference_mode():
             results[name], images = measured(model, real, options.images, options.steps)
-            plot(model, options.steps, options.out / f"{name}.png")
+            if not options.smoke:
+                plot(model, options.steps, options.out / f"{name}.png")
         strips += [cats.strip(found[:8]) for found in images.values()]
         for t, (by_bbar, by_abar) in results[name]["derivatives"].items():
             print(f"{name:12} t = {t}: |d res / d bbar| {by_bbar:.3f}, |d eps / d abar| {by_abar:.3f}")
     (options.out / "path_independence.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    cats.sheet(strips, options.out / "path_independence.jpg")
+    if not options.smoke:
+        cats.sheet(strips, options.out / "path_independence.jpg")
 
 
 if __name__ == "__main__":

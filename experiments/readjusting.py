@@ -27,6 +27,7 @@ from rddm.path import Node, TabulatedPath, nodes_from
 from rddm.path import Path as Curve
 from rddm.photo import from_float
 from rddm.prediction import Prediction, from_eps
+from rddm.report import Table
 from rddm.sample import sample
 from rddm.schedules import CrossedPath, PowerPath
 from rddm.solvers import Ancestral
@@ -132,6 +133,15 @@ def compared(images: Images) -> dict[str, Row]:
         apart = float((x - joint).square().mean().sqrt() / unlike)
         found.setdefault(name, {})[clock] = {"apart": round(apart, 4), "own": round(float(own.double().mean()), 4)}
     return found
+
+
+def table(found: dict[str, Row]) -> Table:
+    """Return it as it is printed, a column per clock."""
+    rows = []
+    for name, told in found.items():
+        cells = (told.get(clock) for clock in CLOCKS)
+        rows.append([name, *(f"{cell['apart']:.3f}, {cell['own']:.0%}" if cell else "" for cell in cells)])
+    return Table(("distance, share of own nearest; told:", *CLOCKS), rows)
 
 
 def picture(images: Images, file: Path) -> None:

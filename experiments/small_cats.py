@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "jobs"))
 
+import common
 import numpy as np
 import sets
 import torch
@@ -25,12 +26,19 @@ SIDE = 32
 
 Cats = sets.Packed
 photographs = sets.cats
+small = common.small
 
 
 def real(folder: Path) -> Tensor:
     """Return all cats, (N, 3, SIDE, SIDE) in [-1, 1]."""
     images = sets.Packed(folder / sets.CATS, SIDE).images
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+
+
+def miniature(folder: Path) -> Path:
+    """Write 24 smooth random images where the cats would lie, for ``--smoke``, and return the folder."""
+    sets.miniature_cats(folder, 24)
+    return folder
 
 
 def trained(recipe: Recipe, draws: Draws, out: Path) -> nn.Module:

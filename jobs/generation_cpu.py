@@ -32,7 +32,7 @@ def cats() -> Recipe:
         method=replace(METHODS["flow"], steps=10),
         network=replace(ours.network, widths=(64, 128, 256), blocks=(1, 2, 3)),
         phases=(Phase(1.0, 32, 32),),
-        steps=30_000,
+        steps=14_000,
         lr=1.5e-3,
         average=replace(ours.average, decay=0.9995),
         precision="bf16",
@@ -52,21 +52,21 @@ def two_clocks(name: str, clock: Clock) -> Recipe:
 
 
 def translate() -> Recipe:
-    """Return the recipe that turns dogs into cats; the pairs are drawn at random."""
+    """Return the recipe that turns dogs into cats, begun from networks that know cats; pairs are drawn at random."""
     ours = two_clocks("translate", plane_clock)
-    method = replace(ours.method, name="rddm-translation", path=PowerPath(), origin="input", clip=clip_none)
-    return replace(ours, method=method, pairing="random", steps=15_000)
+    method = replace(ours.method, name="rddm-translation", path=PowerPath(noise=4.0), origin="input", clip=clip_none)
+    return replace(ours, method=method, pairing="random", initial="cats-plane", steps=5_000, lr=1e-3)
 
 
 def inpaint() -> Recipe:
-    """Return the recipe that fills holes; the network sees the photograph around them, and where they are."""
+    """Return the recipe that fills holes; the network sees them smoothly filled, and where they are."""
     ours = cats()
-    method = replace(METHODS["rddm-res"], inputs=("x_in", "mask"), steps=5)
-    network = replace(ours.network, in_channels=9, widths=(32, 64, 128, 192), blocks=(1, 2, 2, 2))
+    method = replace(METHODS["rddm-res"], path=PowerPath(noise=0.1), inputs=("x_in", "mask"), steps=5)
+    network = replace(ours.network, in_channels=9, widths=(32, 64, 128), blocks=(1, 1, 2))
     degrade = "centre_mask | irregular_mask | irregular_mask"
     return replace(
-        ours, name="inpaint", method=method, network=network, degrade=degrade, fit="crop", shrink=0.5, loss="l1",
-        phases=(Phase(1.0, 64, 16),), steps=4_000, lr=1.2e-3, start_share=0.3,
+        ours, name="inpaint", method=method, network=network, degrade=degrade, prepare="fill", fit="crop", shrink=0.5,
+        loss="l1", phases=(Phase(1.0, 64, 8),), steps=12_000, lr=1.2e-3, start_share=0.3,
     )  # fmt: skip
 
 

@@ -218,17 +218,17 @@ def miniature_lol(folder: Path) -> None:
     np.savez(folder / "whole.npz", names=[str(i) for i in range(6)], tables=tables, thumbnails=thumbnails)
 
 
-def miniature_cats(folder: Path) -> None:
+def miniature_cats(folder: Path, count: int = 6) -> None:
     """Write some images in one file, and others in a second."""
     jpegs = []
-    for i in range(6):
+    for i in range(count):
         buffer = io.BytesIO()
         picture(i, 64).save(buffer, format="JPEG")
         jpegs.append(buffer.getvalue())
     offsets = np.cumsum([0, *map(len, jpegs)])
     data = np.frombuffer(b"".join(jpegs), np.uint8)
     for name in (CATS, DOGS):
-        np.savez(folder / name, jpeg=data, offsets=offsets, names=[str(i) for i in range(6)])
+        np.savez(folder / name, jpeg=data, offsets=offsets, names=[str(i) for i in range(count)])
 
 
 def miniature_photos_and_cats(folder: Path) -> None:

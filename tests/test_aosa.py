@@ -119,6 +119,15 @@ def test_wins() -> None:
     assert wins(-images, images) == 0
 
 
+def test_wins_leaves_out_each_channels_mean_whatever_the_dimensions() -> None:
+    generator = torch.Generator().manual_seed(3)
+    signals = torch.randn(5, 2, 16, generator=generator)
+    shifts = 100 * torch.randn(5, 2, 1, generator=generator)
+    assert wins(signals + shifts, signals) == 1  # channels leave zero each by itself
+    flicker = torch.randn(5, 1, 6, 1, 1, generator=generator).expand(-1, -1, -1, 4, 4)
+    assert wins(flicker + 7, flicker) == 1  # a video's frames may differ in their mean alone
+
+
 def pairs(x_in: str, size: int = 4, seed: int = 0) -> Iterator[Batch]:
     """Yield batches of smooth random images of 8x8 and inputs that tell everything, or nothing."""
     generator = torch.Generator().manual_seed(seed)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rddm.cost import network_gmacs
 from rddm.denoiser import GaussianOracle, NetworkDenoiser
+from rddm.errors import UserError
 from rddm.fitting import fitted
 from rddm.loss import DISTANCES, Batch, compare, frequency, losses
 from rddm.memory import call_bytes, training_bytes
@@ -22,6 +23,7 @@ from rddm.nn.compact import Compact, CompactConfig, Several
 from rddm.nn.spatial import LAYOUT, pad_to_multiple, shuffle, unshuffle
 from rddm.nn.unet import UNet, UNetConfig
 from rddm.recipe import Phase, Recipe, from_json, to_json, with_method
+from rddm.restore import prepare
 from rddm.sample import sample
 from rddm.solvers import SOLVERS
 
@@ -229,6 +231,22 @@ def test_channels_of_inputs_are_told_by_name() -> None:
         replace(recipe, channels={"pna": 1})
     with pytest.raises(ValueError, match="does not fit the method"):
         replace(recipe, channels={"pan": 2})
+
+
+def test_holes_are_filled_for_networks_that_are_shown_them() -> None:
+    with pytest.raises(
+        ValueError, match="^prepare: found 'fill' for a method that is shown no mask, expected 'none' or"
+    ):
+        replace(recipe_of(2, 3), prepare="fill")
+    assert replace(recipe_of(2, 3, mask=3), prepare="fill").prepare == "fill"
+
+
+@pytest.mark.parametrize(("dims", "channels"), [(1, 3), (2, 4), (3, 3)])
+def test_photos_are_restored_by_models_of_photos(dims: int, channels: int) -> None:
+    model = restoring_model(recipe_of(dims, channels).network)  # pyright: ignore
+    expected = f"^random: restores {channels} channels in {dims} dimensions, expected 3 in 2 as photos have$"
+    with pytest.raises(UserError, match=expected):
+        prepare(model, 32, 32)
 
 
 @pytest.mark.parametrize("change", [{"metric": "psnr-rgb"}, {"perceptual": 0.5}])

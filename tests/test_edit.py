@@ -80,5 +80,5 @@ def test_grids_begin_at_their_time() -> None:
 
 @pytest.mark.parametrize(("t0", "steps", "repeats"), [(0.0, 1, 1), (1.1, 5, 1), (0.4, 41, 1), (0.4, 0, 1), (0.4, 4, 0)])
 def test_mistakes_are_one_line(t0: float, steps: int, repeats: int) -> None:
-    with pytest.raises(UserError, match="edit: found"):
+    with pytest.raises(UserError, match="(strength|edit): found"):
         edit(ORACLE, PATH, torch.zeros(1, 3, dtype=F64), Ancestral(), gaussian(), t0, steps, repeats)

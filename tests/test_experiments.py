@@ -142,10 +142,12 @@ def test_conversion(tmp_path: Path) -> None:
     printed = smoke("conversion", tmp_path)
     found = json.loads((tmp_path / "conversion.json").read_text())
     worst = {name: max(row.values()) for name, row in found["differences"].items()}
-    exact = [value for name, value in worst.items() if "float64" in name and "increments" not in name]
+    exact = [value for name, value in worst.items() if "float64" in name and " of " not in name and " as " not in name]
     assert len(exact) == 4 and max(exact) <= 1e-10 and "max |difference|" in printed  # measured 1.4e-14
     assert all(value < 1e-4 for name, value in worst.items() if "increments" not in name)  # measured 5e-6
+    assert all(1e-9 < value for name, value in worst.items() if "float32" in name)  # of tables or all; measured 3e-7
     assert worst["epsilon, DDIM as increments, float64"] > 0.1  # which are another sampler where x_0 is clipped
+    assert found["updates"] == {"epsilon": 2, "v_prediction": 2}
     assert found["readjusted"].pop("unadjusted")["t"] == {"apart": 0, "own": 1}
     assert set(found["readjusted"]["P(1-x, 1), P(x, 1)"]) == {"published", "t", "noise", "ratio"}
     assert all(cell["apart"] > 0.001 for row in found["readjusted"].values() for cell in row.values())
@@ -173,6 +175,67 @@ def test_a_network_that_knows_the_index_alone_on_another_path() -> None:
     assert torch.allclose(0.5 * noise.x_0 + quiet.bbar * noise.eps, x_t, atol=1e-6)  # at this node; measured 1e-7
 
 
+def test_generation(tmp_path: Path) -> None:
+    smoke("generation", tmp_path)
+    found = json.loads((tmp_path / "generation.json").read_text())
+    assert [name.split(",")[0] for name in found] == ["SM-N", "SM-Res", "velocity", "SM-Res-N"]
+    floors = {row["kernel-wavelet"][3] for variant in found.values() for row in variant.values()}
+    ways = ["own 5", "own 10", "own 20", "published 10", "ab2 10"]
+    assert len(floors) == 1 and all([*row] == ways for row in found.values())
+    for name, row in found.items():  # with one clip alone, or where the published one leaves the same images
+        assert (row["own 10"] == row["published 10"]) is name.startswith(("velocity", "SM-Res,")), name
+
+
+def test_schedules_differ_in_the_path_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    experiment = module("generation")
+    table = experiment.recipes(7)
+    first = table[f"SM-N, {experiment.BEST}"]
+    for name, recipe in table.items():
+        method = replace(recipe.method, path=first.method.path, target=first.method.target)
+        assert replace(recipe, name=first.name, method=method) == first, name
+    schedules = [recipe.method for name, recipe in table.items() if name.startswith("SM-N")]
+    paths = {tuple(map(float, method.path.node(0.5)[:2])) for method in schedules}
+    assert len(paths) == len(schedules) == 7 and {method.target.name for method in schedules} == {"eps_floored"}
+
+
+def test_certainty(tmp_path: Path) -> None:
+    smoke("certainty", tmp_path)
+    found = json.loads((tmp_path / "certainty.json").read_text())
+    certain, enlarged, masked = found.values()
+    assert [*certain] == ["0"] and certain["0"]["spread"] == 0 and "known" not in certain["0"]
+    for rows in (enlarged, masked):  # a network that has learned nothing yet
+        assert [*rows] == ["0", "0.5", "1"] and all(row["spread"] > 1 for row in rows.values())  # measured 2.9, 53
+        assert all(row["psnr of the mean"] > row["psnr"] + 0.1 for row in rows.values())  # measured 0.19
+    assert all(row["known"] > row["psnr"] for row in masked.values())  # it is shown these; measured 3 dB
+
+
+def test_certainty_counts_the_holes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    experiment, x_0 = module("certainty"), torch.zeros(2, 3, 32, 32)
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[..., :8] = 1
+    off = torch.tensor([0.02, -0.02]).view(2, 1, 1, 1, 1)  # two seeds, on either side of what is right
+    samples = torch.where(mask > 0, x_0 + 10 * off, x_0 + off)
+    batch = Batch(x_0, x_0, torch.ones(2), x_0, {"mask": mask.expand_as(x_0)})
+    row = experiment.figures(samples, batch)
+    assert row["psnr"] == pytest.approx(20, abs=1e-4) and row["known"] == pytest.approx(40, abs=1e-4)
+    assert row["psnr of the mean"] > 100 and row["spread"] == pytest.approx(127.5 * 0.08**0.5, abs=1e-3)
+
+
+def test_path_independence(tmp_path: Path) -> None:
+    printed = smoke("path_independence", tmp_path)
+    found = json.loads((tmp_path / "path_independence.json").read_text())
+    plane, time = (found[name]["ways"] for name in ("cats-plane", "cats-time"))
+    assert plane["joint"]["pixels"] == time["joint"]["pixels"] == 0 and len(plane) == len(time) == 10
+    for way in ("scaled linear", "cosine"):  # measured: 0.15 against 0.43, 0.34 against 0.54
+        assert plane[way]["pixels"] < time[way]["pixels"] - 0.1
+    assert all(
+        0.05 < d < 1 for pair in found["cats-plane"]["derivatives"].values() for d in pair
+    )  # measured .13 to .57
+    assert "t = 0.9" in printed and not list(tmp_path.glob("*.png"))
+
+
 def test_set_distance(tmp_path: Path) -> None:
     printed = smoke("set_distance", tmp_path)
     experiment = module("set_distance")
@@ -189,15 +252,25 @@ def test_set_distance(tmp_path: Path) -> None:
 def test_harms_of_sets_are_what_they_say() -> None:
     experiment = module("set_distance")
     x = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    harms = experiment.harms(torch.ones(40, 3, 16, 16))
+    harms = experiment.harms(torch.ones(40, 3, 16, 16), -torch.ones(40, 3, 16, 16))
     made = harms["dogs, share"](x, 0.25)
     assert int((made == 1).flatten(1).all(1).sum()) == 10 and int((made == x).flatten(1).all(1).sum()) == 30
+    assert int((harms["Gaussian images, share"](x, 0.5) == -1).flatten(1).all(1).sum()) == 20
     moved = experiment.shuffled(x)
     assert torch.equal(moved.flatten(2).sort(2).values, x.flatten(2).sort(2).values)
     assert torch.equal(moved[..., 8:, 8:], x[..., :8, :8]) and not (moved == x)[..., :8, :8].flatten(1).all(1).any()
     assert len(harms["different images of 1000"](x, 100).unique(dim=0)) == 4
     assert torch.equal(harms["upside down, share"](x, 1), x.flip(2))
     assert torch.allclose(harms["warped, by 64ths"](x, 0), x, atol=1e-5)  # measured 2e-6
+
+
+def test_gaussian_images_have_the_mean_and_the_covariance() -> None:
+    experiment, mixing = module("set_distance"), torch.tensor([[0.2, 0.1], [0.0, 0.05]])
+    pixels = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) @ mixing + torch.tensor([0.1, -0.3])
+    drawn = experiment.gaussian(pixels.view(500, 1, 1, 2), 20_000).flatten(1)
+    assert torch.allclose(drawn.mean(0), pixels.mean(0), atol=6e-3)  # measured 2e-3
+    assert torch.allclose(drawn.T.cov(), pixels.T.cov(), atol=5e-4)  # measured 1e-4
+    assert float(experiment.gaussian(10 * pixels.view(500, 1, 1, 2), 40).abs().max()) == 1
 
 
 def test_other_data(tmp_path: Path) -> None:

@@ -190,6 +190,21 @@ def test_the_side_is_saved_and_checked(folder: Path, tmp_path: Path) -> None:
             read_spec(tmp_path / "config.json")
 
 
+def test_a_model_may_have_a_solver_of_its_own(tmp_path: Path) -> None:
+    model = generator()
+    plain = generate(model, 2)
+    model.spec = replace(model.spec, solver="heun")
+    assert np.array_equal(generate(model, 2), generate(generator(), 2, solver="heun"))
+    assert not np.array_equal(generate(model, 2), plain)
+    data = spec_to_json(model.spec)
+    assert spec_from_json(data).solver == "heun"
+    (tmp_path / "config.json").write_text(json.dumps(data | {"solver": "magic"}))
+    with pytest.raises(UserError, match="found 'magic', expected one of None, ancestral"):
+        read_spec(tmp_path / "config.json")
+    del data["solver"]
+    assert spec_from_json(data).solver is None  # as models were saved before
+
+
 def test_signals_and_many_bands_are_no_pictures() -> None:
     model = generator()
     for shape in ({"out_channels": 4}, {"dims": 1}):

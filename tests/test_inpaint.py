@@ -15,6 +15,7 @@ from rddm.clipping import clip_x_0
 from rddm.degradations.masks import masked
 from rddm.denoiser import GaussianOracle
 from rddm.errors import UserError
+from rddm.fill import smooth_fill
 from rddm.inpaint import Known, hidden, inpaint, prepare
 from rddm.methods import METHODS
 from rddm.model import Model
@@ -23,6 +24,7 @@ from rddm.path import gaussian, mix
 from rddm.photo import Photo, from_float, read_photo, to_float, write_photo
 from rddm.prediction import V
 from rddm.restore import restore_tile
+from rddm.restore import run as module_run
 from rddm.sample import iterate
 from rddm.schedules import DDPMPath
 
@@ -138,6 +140,22 @@ def test_a_window_gives_what_the_whole_photo_gives(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "looks_near", lambda model: False)
     whole = inpaint(model, pixels, mask, seed=2)
     assert np.abs(out.astype(int) - whole).max() <= 1  # measured: 0
+
+
+def test_a_model_may_ask_for_a_smooth_first_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, mask, shown = photograph(0), hole(), list[np.ndarray]()
+    soft = np.where(mask > 0, np.uint8(90), np.uint8(0))
+    monkeypatch.setattr(module, "run", lambda job, given, *more: shown.append(given) or module_run(job, given, *more))
+    model = painter()
+    inpaint(model, pixels, mask)
+    model.spec = replace(model.spec, prepare="fill")
+    for holes in (mask, soft):
+        out = inpaint(model, pixels, holes)
+        assert np.array_equal(out[mask == 0], pixels[mask == 0])
+    assert np.array_equal(shown[0], hidden(pixels, mask))
+    assert np.array_equal(shown[1], smooth_fill(pixels, mask)) and np.array_equal(shown[2], shown[1])
+    other = np.where(mask[..., None] > 0, photograph(1), pixels)
+    assert np.array_equal(inpaint(model, pixels, mask), inpaint(model, other, mask))
 
 
 def test_tiles_without_a_hole_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def test_models_that_do_not_fit() -> None:
 
 
 def test_the_command_knows_all_guidances() -> None:
-    from rddm.cli import parser
+    from rddm.arguments import parser
 
     for name in GUIDANCES:
         parser().parse_args(["solve", "a", "--operator", "grey", "-o", "b", "--guidance", name])

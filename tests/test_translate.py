@@ -10,13 +10,14 @@ from models import restoring_model
 from PIL import Image
 
 from rddm.cli import main
-from rddm.clipping import clip_x_0
+from rddm.clipping import clip_none, clip_x_0
 from rddm.clocks import Clock, index_clock, plane_clock
 from rddm.errors import UserError
 from rddm.generate import sheet
 from rddm.methods import METHODS
 from rddm.model import Model
 from rddm.nn.compact import CompactConfig
+from rddm.path import CLEAN
 from rddm.photo import read_photo
 from rddm.sample import residual_first, sample
 from rddm.schedules import DDPMPath
@@ -100,6 +101,22 @@ def test_the_residual_comes_first_where_the_model_is_told_its_place() -> None:
         translate(timed, pixels, way="noise-first")
 
 
+def test_a_generator_begins_with_the_photo_under_noise() -> None:
+    model, pixels = translator(index_clock), photograph()
+    model.spec = replace(model.spec, method=replace(model.spec.method, origin="zero", clip=clip_none))
+    found = translate(model, pixels, strength=0.6)
+    method, square = model.spec.method, centre_square(pixels, SIDE)
+    guide, noise = torch.tensor(square).permute(2, 0, 1)[None] / 127.5 - 1, EachNoise(0, [0])
+    nodes = [*(method.path.index(i) for i in (599, 399, 199)), CLEAN]
+    begun = (1 - nodes[0].abar) * guide + nodes[0].bbar * noise(guide)
+    x_0 = sample(model.denoiser(), torch.zeros_like(guide), nodes, Ancestral(method.gain, method.anchor), noise, begun)
+    off = np.abs((x_0[0].clamp(-1, 1).permute(1, 2, 0).numpy() + 1) * 127.5 - found[0])
+    assert off.max() <= 0.51  # measured: 0.5
+    assert np.array_equal(translate(model, pixels), translate(model, pixels, strength=0.8))
+    near, far = (np.abs(translate(model, pixels, strength=s)[0].astype(int) - square).mean() for s in (0.003, 0.6))
+    assert near < 5 < far  # measured: 1.9, 88
+
+
 def test_command_translates_and_compares(
     folder: Path, dog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,7 +154,10 @@ MISTAKES = {
     "count": (["-n", 0], "-n 0"),
     "steps": (["--steps", 0], "steps: found 0"),
     "model": (["--model", "nothing"], "nothing: no such model"),
-    "restorer": (["--model", "low-light"], "low-light: was not trained on unpaired photos"),
+    "restorer": (["--model", "low-light"], "low-light: keeps to no size of its own, expected a model that translates"),
+    "trained": (["--strength", 0.5], "was trained to translate, expected a generator"),
+    "strength": (["--model", "cats-plane", "--strength", 1.5], "strength: found 1.5"),
+    "path": (["--model", "cats-plane", "--path", "joint"], "--path joint: cats-plane is a generator"),
 }
 
 

@@ -165,7 +165,8 @@ def wins(guesses: Tensor, images: Tensor) -> Tensor:
 
     Each channel's mean is left out: how bright an image is may long be unknown when what it shows is not.
     """
-    rows = [F.normalize((x - x.mean((-2, -1), keepdim=True)).flatten(1), dim=1) for x in (guesses, images)]
+    centred = (x - x.mean(tuple(range(2, x.ndim)), keepdim=True) for x in (guesses, images))
+    rows = [F.normalize(x.flatten(1), dim=1) for x in centred]
     alike = rows[0] @ rows[1].T
     own = alike.diagonal()[:, None]
     won = (own > alike).to(alike) + 0.5 * (own == alike).to(alike)

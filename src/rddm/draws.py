@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from rddm.degradations import Degradation
 from rddm.errors import UserError
+from rddm.fill import smooth_fill
 from rddm.loss import Batch, draw_times
 from rddm.photo import from_float, to_float
 from rddm.photos import Photos, scaled
@@ -159,6 +160,7 @@ class Draws(Dataset):
             pieces = pieces | synthesised(self.degrade, pieces["clean"], generator)
         elif "degraded" in pieces and names_of(self.recipe) & CONDITIONS:
             whole = self.photos.whole(which)
+        pieces = filled(self.recipe, pieces)
         sample = {"x_0": to_image(pieces["clean"])}
         degraded = pieces.get("degraded")
         sample["x_in"] = torch.zeros_like(sample["x_0"])
@@ -200,6 +202,13 @@ def synthesised(degrade: Degradation, clean: Pixels, generator: torch.Generator)
     return {kind: from_float(image.permute(1, 2, 0).numpy(), clean.dtype) for kind, image in pieces.items()}
 
 
+def filled(recipe: Recipe, pieces: Pieces) -> Pieces:
+    """Return pieces with the holes smoothly filled if the recipe says so."""
+    if recipe.prepare != "fill" or "mask" not in pieces or "degraded" not in pieces:
+        return pieces
+    return pieces | {"degraded": smooth_fill(pieces["degraded"], pieces["mask"][..., 0])}
+
+
 def draw_window(size: tuple[int, int], crop: int, zoomed: bool, generator: torch.Generator) -> tuple[int, int, int]:
     """Draw top, left and side of a square window; a zoomed one is larger than ``crop``, by a log-uniform factor."""
     side, least = crop, min(size)
@@ -238,6 +247,6 @@ def centre(draws: Draws, i: int) -> Pieces:
         pixels = draws.photos.pixels(kind, draws.chosen[i])
         top, left = (max(0, (side - HELD_SIDE) // 2) for side in pixels.shape[:2])
         pieces[kind] = pixels[top : top + HELD_SIDE, left : left + HELD_SIDE]
-    if draws.degrade is None:
-        return pieces
-    return pieces | synthesised(draws.degrade, pieces["clean"], generator_of(draws.recipe.seed, draws.stream, i))
+    if draws.degrade is not None:
+        pieces |= synthesised(draws.degrade, pieces["clean"], generator_of(draws.recipe.seed, draws.stream, i))
+    return filled(draws.recipe, pieces)

@@ -24,7 +24,8 @@ def grid_from(path: Path, t0: float, steps: int) -> list[Node]:
     """
     top = round(t0 * path.length) if isinstance(path, TabulatedPath) else steps
     if not 0 < t0 <= 1 or not 1 <= steps <= top:
-        raise UserError(f"edit: found t0 {t0}, steps {steps}; expected 0 < t0 <= 1 and 1 to {max(top, 1)} steps")
+        expected = f"more than 0 and at most 1, and 1 to {max(top, 1)} steps"
+        raise UserError(f"strength: found {t0:g} and {steps} steps, expected {expected}")
     if isinstance(path, TabulatedPath):
         return nodes_from(path, [(top * i) // steps - 1 for i in range(steps, 0, -1)])
     return [*(path.node(t0 * i / steps) for i in range(steps, 0, -1)), CLEAN]

@@ -43,7 +43,7 @@ def generate(
         model: a generator.
         count: how many; image ``i`` is the same whatever the count.
         steps: network calls; the model's default if None.
-        solver: a name in ``SOLVERS``; the default step of the model's row if None.
+        solver: a name in ``SOLVERS``; the model's own if None.
         seed: of the noise; image ``i`` is drawn from ``(seed, i)``.
         batch: images that the network is given at once; another number may change a pixel by one level.
         side: of the images, in pixels; what the model was trained on if None.

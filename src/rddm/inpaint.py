@@ -1,7 +1,8 @@
 """Missing parts of a photo, filled: :func:`inpaint`, and known pixels kept at every step for models that see no mask.
 
 A mask is (H, W) uint8: 0 is known, 255 is missing, and what lies between is missing too, but blended with the photo in
-the end. Missing pixels are made grey before anything else happens: nothing that they hid can show.
+the end. Missing pixels are made grey before anything else happens: nothing that they hid can show. A model may ask for
+a smooth first guess there (``rddm.fill``).
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor
 from rddm.degradations.masks import GREY
 from rddm.denoiser import Denoiser
 from rddm.errors import UserError
+from rddm.fill import smooth_fill
 from rddm.model import Model
 from rddm.nn.pooled import Tape, pools
 from rddm.path import Node
@@ -161,7 +163,10 @@ def fill(
     top, left, bottom, right = filling.window
     place = slice(top, bottom), slice(left, right)
     missing = np.where(mask[place] > 0, np.uint8(255), np.uint8(0))[..., None]
-    filled = run(filling.job, hidden(pixels[place], mask[place]), progress, None, missing, filling.restore)
+    shown = hidden(pixels[place], mask[place])
+    if filling.job.model.spec.prepare == "fill":
+        shown = smooth_fill(shown, mask[place])
+    filled = run(filling.job, shown, progress, None, missing, filling.restore)
     if not keep:
         return filled
     out = pixels.copy()

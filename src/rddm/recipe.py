@@ -164,6 +164,8 @@ class Recipe:
         if (self.metric not in ("psnr", "loss") or self.perceptual) and not self.photographic:
             found = f"{self.metric!r}, {self.perceptual:g} for what are no photographs"
             raise ValueError(f"metric, perceptual: found {found}, expected 'psnr' or 'loss', and 0")
+        if self.prepare == "fill" and "mask" not in self.method.inputs:
+            raise ValueError("prepare: found 'fill' for a method that is shown no mask, expected 'none' or 'equalise'")
         shown = fitted(self.network, self.method, self.channels)
         if shown != self.network:
             raise ValueError(f"network: {self.network} does not fit the method, expected {shown}")

@@ -18,6 +18,7 @@ from rddm.photo import Pixels, from_float, to_float
 from rddm.preprocess import CONDITIONS, Whole, conditions_of, equalise, whole_of
 from rddm.sample import sample
 from rddm.solvers import SOLVERS, Ancestral, Solver
+from rddm.spec import ModelSpec
 from rddm.tiles import Blend, NoiseField, Tile, TileNoise, plan, strips
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def prepare(
         height: of the photo.
         width: likewise.
         steps: network calls per tile; the model's default if None.
-        solver: a name in ``SOLVERS``; the default step of the model's row if None.
+        solver: a name in ``SOLVERS``; the model's own if None.
         seed: of the noise.
         tile: the side of the tiles, 0 for none, None to choose from the memory that is free.
         given: conditions that :func:`run` will be handed, such as "mask".
@@ -84,7 +85,10 @@ def prepare(
     Raises:
         UserError: if the model cannot restore photos, or a number is out of range.
     """
-    method = model.spec.method
+    method, network = model.spec.method, model.spec.network
+    if (network.out_channels, network.dims) != (3, 2):
+        found = f"{network.out_channels} channels in {network.dims} dimensions"
+        raise UserError(f"{model.spec.name}: restores {found}, expected 3 in 2 as photos have")
     unknown = {*method.inputs, *method.context} - {"x_in", *CONDITIONS, *given}
     if method.generates or unknown or model.spec.side is not None:
         makes = "generates images from noise" if method.generates else "translates photos"
@@ -110,8 +114,13 @@ def decide(
     except ValueError as error:
         raise UserError(str(error)) from None
     memory = expected_bytes(model, height, width, rows)
-    chosen = Ancestral(method.gain, method.anchor) if solver is None else SOLVERS[solver]
-    return Job(model, height, width, trajectory, chosen, seed, rows, memory)
+    return Job(model, height, width, trajectory, solver_of(model.spec, solver), seed, rows, memory)
+
+
+def solver_of(spec: ModelSpec, name: str | None) -> Solver:
+    """Return the solver of a name; without one the model's, or else its row's own step."""
+    chosen = name or spec.solver
+    return Ancestral(spec.method.gain, spec.method.anchor) if chosen is None else SOLVERS[chosen]
 
 
 def tile_bytes(model: Model, height: int, width: int) -> int:

@@ -33,9 +33,10 @@ from rddm.schedules import (
     TablePath,
 )
 from rddm.sdes import EDMPath, IRSDEPath, ScoreSubVPPath, ScoreVEPath, ScoreVPPath
+from rddm.solvers import SOLVERS
 from rddm.transition import ANCHORS, GAINS, Gain, stochastic
 
-Prepare = Literal["none", "equalise"]
+Prepare = Literal["none", "equalise", "fill"]
 Shape: TypeAlias = CompactConfig | UNetConfig | UNet2DConfig
 T = TypeVar("T")
 
@@ -76,9 +77,11 @@ class ModelSpec:
         name: how it is called.
         network: the shape of its network.
         method: its row of the table, with its defaults.
-        prepare: what is done to the photo before it is ``x_in``: nothing, or per-channel histogram equalisation.
+        prepare: what is done to the photo before it is ``x_in``: nothing, per-channel histogram equalisation, or
+            a smooth filling of what a mask hides.
         card: what a user should know: task, data, terms, recipe, cost, scores by protocol, provenance.
         side: of the square images that a generator or a translator was trained on, in pixels; None means any size.
+        solver: the name in ``SOLVERS`` of what samples it best; the row's own step if None.
     """
 
     name: str
@@ -87,6 +90,7 @@ class ModelSpec:
     prepare: Prepare = "none"
     card: Mapping[str, Any] = field(default_factory=dict)
     side: int | None = None
+    solver: str | None = None
 
 
 def name_of(table: Mapping[str, Any], value: object) -> str:
@@ -173,6 +177,7 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
         "network": {"architecture": architecture, **asdict(spec.network)},
         "method": method_to_json(spec.method),
         "prepare": spec.prepare,
+        "solver": spec.solver,
         "value_range": [-1, 1],
         "size": {"policy": "native", "multiple": spec.network.stride, "side": spec.side},
         "card": dict(spec.card),
@@ -193,7 +198,8 @@ def spec_from_json(data: Mapping[str, Any]) -> ModelSpec:
     prepare, side = one_of(data["prepare"], get_args(Prepare)), data["size"].get("side")
     if side is not None and (not isinstance(side, int) or side < 1):
         raise ValueError(f"size: found side {side!r}, expected a number of pixels or null")
-    return ModelSpec(data["name"], shape, method_from_json(data["method"]), prepare, data.get("card", {}), side)
+    solver = one_of(data.get("solver"), (None, *SOLVERS))
+    return ModelSpec(data["name"], shape, method_from_json(data["method"]), prepare, data.get("card", {}), side, solver)
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -3,10 +3,13 @@
 A translator was trained on unpaired squares of one size. A photo's centre square is resized to it; what comes out is of
 that size too. Where the model is told its place in the plane, the residual is undone first: from the dog to a noisy
 cat; then the noise, which draws its details.
+
+A generator translates too, untrained for it: noise hides the dog part of the way, and the generator brings a cat back
+(SDEdit, Meng et al., ICLR 2022). What noise does not hide, colours and light, stays.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +18,10 @@ import torch
 from torch import Tensor
 
 from rddm.batch import bar_of, beside, choose_device, for_each, in_one_line, make_folder, megabytes
+from rddm.clocks import plane_clock
+from rddm.edit import grid_from
 from rddm.errors import UserError
 from rddm.generate import checked, sheet
-from rddm.clocks import plane_clock
 from rddm.model import Model, load
 from rddm.photo import Photo, Pixels, from_float, read_photo, to_float, write_photo
 from rddm.photos import resized
@@ -25,34 +29,53 @@ from rddm.report import fit_for
 from rddm.spec import ModelSpec
 from rddm.walk import Walk, decide, drawn
 
+STRENGTH = 0.8
+
 
 def translate(
-    model: Model, pixels: Pixels, count: int = 1, steps: int | None = None, seed: int = 0, way: str | None = None
+    model: Model,
+    pixels: Pixels,
+    count: int = 1,
+    steps: int | None = None,
+    seed: int = 0,
+    way: str | None = None,
+    strength: float | None = None,
 ) -> Pixels:
     """Return translations of a photo's centre square, (count, side, side, 3) uint8.
 
     Arguments:
-        model: a translator.
+        model: a translator or a generator.
         pixels: (H, W, 1 or 3), uint8 or uint16.
         count: how many; translation ``i`` is the same whatever the count.
         steps: network calls, on each leg of a way that has two; the model's default if None.
         seed: of the noise; translation ``i`` is drawn from ``(seed, i)``.
         way: through the plane, a name in ``rddm.walk.WAYS``; the model's best if None, see the module.
+        strength: for generators, the time in (0, 1] that the photo is noised to; 0.8 if None.
 
     Raises:
-        UserError: if the model is no translator, or a number is out of range.
+        UserError: if the model is neither, or a number is out of range.
     """
-    walk = prepare(model, steps, seed, way)
-    return drawn(walk, start_of(walk, centre_square(pixels, walk.side)), checked(count))
+    walk = prepare(model, steps, seed, way, strength)
+    return translated(walk, centre_square(pixels, walk.side), checked(count))
 
 
-def prepare(model: Model, steps: int | None = None, seed: int = 0, way: str | None = None) -> Walk:
+def prepare(
+    model: Model, steps: int | None = None, seed: int = 0, way: str | None = None, strength: float | None = None
+) -> Walk:
     """Decide how to translate; arguments and errors are those of :func:`translate`."""
     spec = model.spec
     side = spec.side
+    if side is not None and spec.method.generates:
+        if way is not None:
+            raise UserError(f"--path {way}: {spec.name} is a generator, expected a model trained to translate")
+        walk = decide(model, side, steps, None, None, seed, batch=1)
+        share = STRENGTH if strength is None else strength
+        return replace(walk, trajectory=grid_from(spec.method.path, share, len(walk.trajectory) - 1))
+    if strength is not None:
+        raise UserError(f"--strength: {spec.name} was trained to translate, expected a generator")
     if side is None or not translates(spec):
-        names = fit_for(translates)
-        raise UserError(f"{spec.name}: was not trained on unpaired photos, expected a model that translates: {names}")
+        names = fit_for(lambda other: other.side is not None)
+        raise UserError(f"{spec.name}: keeps to no size of its own, expected a model that translates: {names}")
     if way is None and spec.method.clock is plane_clock:
         way = "residual-first"
     return decide(model, side, steps, None, way, seed, batch=1)  # most often a photo is translated once
@@ -61,6 +84,14 @@ def prepare(model: Model, steps: int | None = None, seed: int = 0, way: str | No
 def translates(spec: ModelSpec) -> bool:
     """Tell whether a model starts from a photo and was trained on unpaired ones: those alone keep to one size."""
     return spec.method.origin == "input" and spec.side is not None
+
+
+def translated(walk: Walk, square: Pixels, count: int, progress: Callable[[], None] = lambda: None) -> Pixels:
+    """Return translations of a square, (count, side, side, 3) uint8."""
+    image = start_of(walk, square)
+    if walk.model.spec.method.generates:
+        return drawn(walk, torch.zeros_like(image), count, progress, guide=image)
+    return drawn(walk, image, count, progress)
 
 
 def centre_square(pixels: Pixels, side: int) -> Pixels:
@@ -74,7 +105,7 @@ def centre_square(pixels: Pixels, side: int) -> Pixels:
 
 
 def start_of(walk: Walk, square: Pixels) -> Tensor:
-    """Return a square as ``x_in``, (1, 3, side, side) in [-1, 1]."""
+    """Return a square as an image, (1, 3, side, side) in [-1, 1]."""
     image = torch.from_numpy(to_float(square)).permute(2, 0, 1)[None] * 2 - 1
     return image.to(next(walk.model.parameters()).device)
 
@@ -87,6 +118,7 @@ class Options:
     steps: int | None = None
     seed: int = 0
     way: str | None = None
+    strength: float | None = None
     compare: bool = False
 
 
@@ -100,7 +132,7 @@ def translate_files(inputs: Sequence[str], out: Path, model_name: str, device: s
     """
     checked(options.count)
     model = load(model_name, choose_device(device))
-    walk = prepare(model, options.steps, options.seed, options.way)
+    walk = prepare(model, options.steps, options.seed, options.way, options.strength)
     return for_each(inputs, out, partial(translate_file, walk, options=options), "translated", options.compare)
 
 
@@ -117,7 +149,7 @@ def translate_file(walk: Walk, source: Path, target: Path, options: Options) -> 
         make_folder(target.parent)
         with bar_of("steps") as bar:
             task = bar.add_task(source.name, total=walk.steps(options.count))
-            images = drawn(walk, start_of(walk, square), options.count, partial(bar.advance, task))
+            images = translated(walk, square, options.count, partial(bar.advance, task))
     write_photo(target, Photo(sheet(images)))
     if options.compare:
         row = np.concatenate([square[None], images])

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rddm.clocks import plane_clock
 from rddm.draws import generator_of
 from rddm.errors import UserError
 from rddm.memory import resident_bytes
-from rddm.clocks import plane_clock
 from rddm.model import Model
-from rddm.path import Node, Path
+from rddm.path import Node, Path, mix
 from rddm.photo import Pixels, from_float
 from rddm.prediction import Prediction
-from rddm.restore import tile_bytes
+from rddm.restore import solver_of, tile_bytes
 from rddm.sample import Trajectory, iterate, noise_first, residual_first, sample
-from rddm.solvers import SOLVERS, Ancestral, Solver
+from rddm.solvers import Solver
 from rddm.spec import ModelSpec
 from rddm.transition import Inadmissible
 
@@ -96,7 +96,7 @@ def decide(
         model: the model.
         side: of the images, in pixels.
         steps: network calls, on each leg of a way that has two; the model's default if None.
-        solver: a name in ``SOLVERS``; the default step of the model's row if None.
+        solver: a name in ``SOLVERS``; the model's own if None.
         way: a name in ``WAYS``; "joint" if None.
         seed: of the noise.
         batch: images that the network is given at once.
@@ -111,7 +111,7 @@ def decide(
         raise UserError(f"--path {way}: {told}, expected a model that is told its place in the plane, or --path joint")
     if side < 1 or batch < 1:
         raise UserError(f"side, batch: found {side}, {batch}, expected at least 1")
-    chosen = Ancestral(method.gain, method.anchor) if solver is None else SOLVERS[solver]
+    chosen = solver_of(model.spec, solver)
     try:
         trajectory = WAYS[way or "joint"](method.path, method.steps if steps is None else steps)
         asked = calls_of(trajectory, chosen)
@@ -158,7 +158,9 @@ class EachNoise:
         return torch.stack(draws).to(like)
 
 
-def drawn(walk: Walk, x_in: Tensor, count: int, progress: Callable[[], None] = lambda: None) -> Pixels:
+def drawn(
+    walk: Walk, x_in: Tensor, count: int, progress: Callable[[], None] = lambda: None, guide: Tensor | None = None
+) -> Pixels:
     """Return images (count, H, W, C) uint8.
 
     Arguments:
@@ -166,13 +168,16 @@ def drawn(walk: Walk, x_in: Tensor, count: int, progress: Callable[[], None] = l
         x_in: where all of them start, (1, C, H, W) in [-1, 1]; zeros for pure generation.
         count: how many.
         progress: called after each step of each batch.
+        guide: an image shaped as ``x_in`` that stands for ``x_0`` in the state to start from, where the walk starts
+            part of the way (SDEdit).
     """
     images = []
     for first in range(0, count, walk.batch):
         noise = EachNoise(walk.seed, range(first, first + walk.batch))
         x_t = x_in = x_in.expand(walk.batch, -1, -1, -1)
         with torch.inference_mode():
-            for state in iterate(walk.model.denoiser(), x_in, walk.trajectory, walk.solver, noise):
+            begun = None if guide is None else mix(guide, x_in - guide, noise(x_in), walk.trajectory[0])
+            for state in iterate(walk.model.denoiser(), x_in, walk.trajectory, walk.solver, noise, begun):
                 x_t = state.x_t
                 progress()
         images.append(from_float(x_t.permute(0, 2, 3, 1).cpu().numpy() / 2 + 0.5, np.uint8))

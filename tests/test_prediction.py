@@ -43,6 +43,12 @@ def test_decode_inverts_encode(target: str, row: str, t: float, seed: int) -> No
     assert len(outputs) == TARGETS[target].heads
 
 
+@pytest.mark.parametrize("row", METHODS)
+def test_rates_are_numbers_on_every_path(row: str) -> None:
+    rates = METHODS[row].path.rate(torch.linspace(0.02, 0.98, 7, dtype=F64))
+    assert all(torch.isfinite(rate).all() for rate in rates)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(["eps", "displacement/std"]), st.floats(0, 2))
 def test_singular_nodes_raise_or_say_nothing(target: str, bbar: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gaussian import DEGRADED, F64, MEAN, ORACLE, VAR, fine, inner_nodes
 
-from rddm import cli
+from rddm import arguments as cli
 from rddm.langevin import Hold, PredictorCorrector, annealed_langevin, by_level, by_norms, langevin
 from rddm.path import CurvePath, LinearPath, Node, Path, gaussian
 from rddm.sample import residual_first, sample

@@ -161,7 +161,8 @@ class TabulatedPath(Path, ABC):
         u = t * self.length
         i = u.detach().floor().long().clamp(0, self.length - 1)
         abar, bbar2 = (lerp(table.to(t.device), i, u - i) for table in self._sums)
-        return abar, bbar2.sqrt()
+        quiet = not self._sums[1].any()  # the root's rate is not defined where there is no noise at all
+        return abar, bbar2 if quiet else bbar2.sqrt()
 
     def index(self, i: int) -> Node:
         """Return the node of table index ``i``, -1 for the clean image, without round-off from interpolation."""

@@ -153,7 +153,7 @@ MISTAKES = {
     "count": (["-n", 0], "-n 0"),
     "steps": (["--steps", 0], "steps: found 0"),
     "model": (["--model", "nothing"], "nothing: no such model"),
-    "restorer": (["--model", "low-light"], "low-light: restores photos, expected a model that translates or generates"),
+    "restorer": (["--model", "low-light"], "low-light: keeps to no size of its own, expected a model that translates"),
     "trained": (["--strength", 0.5], "was trained to translate, expected a generator"),
     "strength": (["--model", "cats-plane", "--strength", 1.5], "--strength: found 1.5"),
     "path": (["--model", "cats-plane", "--path", "joint"], "--path joint: cats-plane is a generator"),

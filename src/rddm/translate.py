@@ -75,7 +75,7 @@ def prepare(
         raise UserError(f"--strength: {spec.name} was trained to translate, expected a generator")
     if side is None or not translates(spec):
         names = fit_for(lambda other: other.side is not None)
-        raise UserError(f"{spec.name}: restores photos, expected a model that translates or generates: {names}")
+        raise UserError(f"{spec.name}: keeps to no size of its own, expected a model that translates: {names}")
     if way is None and spec.method.clock is plane_clock:
         way = "residual-first"
     return decide(model, side, steps, None, way, seed, batch=1)  # most often a photo is translated once

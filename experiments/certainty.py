@@ -136,7 +136,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/afhq_cat"))
     parser.add_argument("--out", type=Path, default=Path("runs/certainty"))
-    parser.add_argument("--updates", type=int, default=700)
+    parser.add_argument("--updates", type=int, default=500)
     parser.add_argument("--smoke", action="store_true", help="three variants in small, on data of its own, no pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

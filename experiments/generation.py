@@ -119,7 +119,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=File, default=File("../shared/data/afhq_cat"))
     parser.add_argument("--out", type=File, default=File("runs/generation"))
-    parser.add_argument("--updates", type=int, default=1200)
+    parser.add_argument("--updates", type=int, default=2000)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--train", action="store_true", help="train only")
     parser.add_argument("--smoke", action="store_true", help="in small, on data of its own, no pictures")

@@ -23,7 +23,7 @@ TASKS = {
     ),
     "noise": (Terms(degrade="noise(50)", batch=16), {"clean": "bsds500/train"}),
 }
-QUICK, FULL = 300, 4000  # updates
+QUICK, FULL = 200, 4000  # updates
 
 
 def miniature(folder: Path) -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     torch.set_num_threads(1)
     updates, tasks = (QUICK if options.quick else FULL), options.task or list(TASKS)[: 1 if options.quick else None]
     if options.smoke:
-        options.data, updates = Path(tempfile.mkdtemp()), 2
+        options.data, updates, options.methods = Path(tempfile.mkdtemp()), 2, "rddm-res,sr3"
         miniature(options.data)
     for task in tasks:
         terms, sources = TASKS[task]

@@ -23,7 +23,7 @@ from rddm.denoiser import Denoiser
 from rddm.errors import UserError
 from rddm.guidance import GUIDANCES, node_of
 from rddm.metrics import psnr, ssim
-from rddm.model import bundled, load
+from rddm.model import load
 from rddm.operators import DecomposableOperator, Mask, Operator, compose, parse_operator
 from rddm.pairs import hold_out
 from rddm.path import Path as Curve
@@ -193,8 +193,7 @@ def plot(table: Row, file: Path) -> None:
 def main() -> None:
     """Solve every task with every method, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    default = "cats" if "cats" in bundled() else "cats-plane"
-    parser.add_argument("--model", default=default, help="generator of cats at 32x32")
+    parser.add_argument("--model", default="cats", help="generator of cats at 32x32")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/afhq_cat"))
     parser.add_argument("--out", type=Path, default=Path("runs/inverse-problems"))
     parser.add_argument("--images", type=int, default=24)

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-HOME = Path("/work/runs/deepinv")
+HOME = Path(__file__).resolve().parents[1] / "runs" / "deepinv"
 NAMES = (
     "torchvision", "torchvision.datasets", "torchvision.datasets.folder", "torchvision.datasets.utils",
     "torchvision.models", "torchvision.ops", "torchvision.transforms", "torchvision.transforms.functional",
     "torchvision.transforms.v2", "torchvision.utils", "natsort", "einops", "h5py",
 )  # fmt: skip
-GET = "deepinv is not installed: pip install --no-deps --target DIR deepinv==0.5.0, and name DIR with --deepinv"
+GET = "deepinv is not installed: pip install --no-deps --target runs/deepinv deepinv==0.5.0"
 
 
 class Empty(ModuleType):

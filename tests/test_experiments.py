@@ -305,3 +305,11 @@ def test_inverse_problems(tmp_path: Path) -> None:
         assert {"pseudoinverse", "ddnm", "dps"} <= set(rows) and ("ddrm" in rows) == (task != "old photo")
         if task != "deblurring":  # whose noise no image fits
             assert max(rows[name]["misfit"] for name in ("ddnm", "ilvr", "repaint", "mcg")) < 1  # measured 0.61
+
+
+def test_compare_methods(tmp_path: Path) -> None:
+    smoke("compare_methods", tmp_path)
+    for task in ("low-light", "noise"):
+        found = json.loads((tmp_path / task / "comparison.json").read_text())
+        assert [*found] == ["input", "rddm-res", "sr3"] and {"1", "100"} <= found["sr3"].keys()
+        assert (tmp_path / task / "calls.png").exists() and (tmp_path / task / "comparison.png").exists()

@@ -305,13 +305,16 @@ def test_perception_pulls_at_the_network_through_its_estimate(tmp_path: Path, mo
     """With random judges: the term reaches the gradient, and a missing weight file is one line."""
     recipe = replace(tiny.recipe(), perceptual=0.5)
     setting = setting_of(tmp_path, recipe)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        judges = None, Lpips(AlexNet().requires_grad_(False), Heads()).distance
     norms = []
-    for judge in (None, Lpips(AlexNet().requires_grad_(False), Heads()).distance):
+    for judge in judges:
         run = Run(replace(recipe, phases=(tiny.Phase(1.0, 64, 2),)), accelerator_of(recipe), judge)
         x_0, x_in = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
         batch = Batch(x_0, x_in, torch.full((2,), 0.5), torch.zeros_like(x_0), {})
         norms.append(float(run.update([batch])[1]))
-    assert abs(norms[0] - norms[1]) > 1e-3 * norms[0]
+    assert abs(norms[0] - norms[1]) > 1e-3 * norms[0]  # measured: 6.7e-3
     monkeypatch.setenv("RDDM_WEIGHTS", str(tmp_path))
     with pytest.raises(UserError, match=r"alexnet-owt-7be5be79.pth: weights not found, expected that file in"):
         conduct(setting, tmp_path / "run", accelerator_of(recipe), print)

@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from rddm.checkpoint import save_model
+from rddm import comparison
 from rddm.clipping import published_res, published_res_eps, published_x_0
 from rddm.denoiser import NetworkDenoiser
 from rddm.draws import Draws, collate
@@ -39,7 +39,6 @@ from rddm.model import Model, read_model
 from rddm.nn.compact import CompactConfig
 from rddm.nn.unet import UNetConfig
 from rddm.pairs import hold_out
-from rddm.plan import accelerator_of
 from rddm.protocols import PROTOCOLS, Case, Scores, read_pairs, read_rgb
 from rddm.recipe import Phase, Recipe, fitted, with_method
 from rddm.recipes import restore
@@ -47,9 +46,8 @@ from rddm.restore import prepare, run
 from rddm.schedules import PowerPath
 from rddm.solvers import FLOWS, Ancestral, Solver
 from rddm.sources import Produced
-from rddm.trainer import Run, loader, schedule
 from rddm.transition import residual
-from rddm.validate import as_model, spec_of, stacked
+from rddm.validate import as_model, stacked
 
 Steps = dict[str, tuple[int, ...]]  # by sampler
 PROTOCOL = PROTOCOLS["lol-256-y"]
@@ -109,16 +107,10 @@ class Pair(nn.Module):
 
 def trained(recipe: Recipe, draws: Draws, out: Path) -> nn.Module:
     """Return the averaged weights after the recipe's last update; they are read from ``out`` if they lie there."""
-    folder = out / recipe.name
     if recipe.name.endswith("two nets"):
         noise = recipe.name.split()[1]
         return Pair(*(read_model(out / f"{name} {noise}").net for name in ("SM-Res", "SM-N")))
-    if not (folder / "config.json").exists():
-        training = Run(recipe, accelerator_of(recipe))
-        for batch in loader(draws, schedule(recipe, 0, 0, 1), 0, False):
-            training.update([batch])
-        save_model(folder, spec_of(recipe, {"updates": training.place.update}), training.ema.state_dict())
-    return read_model(folder).net
+    return comparison.trained(recipe, draws, out / recipe.name)
 
 
 def samplers(method: Method) -> dict[str, tuple[Method, Solver]]:

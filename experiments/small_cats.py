@@ -1,6 +1,7 @@
 """What the experiments on AFHQ's cats share: the images, small trainings cut to one budget, strips of pictures."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "jobs"))
@@ -12,14 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from rddm.checkpoint import save_model
+from rddm import comparison
 from rddm.draws import Draws
 from rddm.matlab import Bytes
-from rddm.model import read_model
-from rddm.plan import accelerator_of
 from rddm.recipe import Recipe
-from rddm.trainer import Run, loader, schedule
-from rddm.validate import bytes_of, spec_of, stacked
+from rddm.validate import bytes_of, stacked
 
 SIDE = 32
 
@@ -43,18 +41,7 @@ def miniature(folder: Path) -> Path:
 
 def trained(recipe: Recipe, draws: Draws, out: Path) -> nn.Module:
     """Return the averaged weights after the recipe's last update; they are read from ``out`` if they lie there."""
-    folder = out / recipe.name
-    if not (folder / "config.json").exists():
-        run = Run(recipe, accelerator_of(recipe))
-        for batch in loader(draws, schedule(recipe, 0, 0, 1), 0, False):
-            heads, _ = run.update([batch])
-            if run.place.update % 500 == 0:
-                print(
-                    f"{recipe.name}: update {run.place.update}/{recipe.steps}, loss {float(heads.sum()):.4f}",
-                    flush=True,
-                )
-        save_model(folder, spec_of(recipe, {"updates": run.place.update}), run.ema.state_dict())
-    return read_model(folder).net
+    return comparison.trained(recipe, draws, out / recipe.name, partial(print, flush=True))
 
 
 def pixels(images: Tensor) -> list[Bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from complaints import complaint
 from models import restoring_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -44,13 +45,6 @@ def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (40, 24)) -> 
 
 def restore(model: Path, *arguments: object) -> int:
     return main(["restore", *map(str, arguments), "--model", str(model)])
-
-
-def complaint(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the one line on the error stream."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("rddm: "), lines
-    return lines[0]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from complaints import complaint
 from models import restoring_model
 
 from rddm.cli import main
@@ -51,13 +52,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(*arguments: object) -> int:
     return main(["generate", *map(str, arguments)])
-
-
-def complaint(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the one line on the error stream."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("rddm: "), lines
-    return lines[0]
 
 
 @pytest.mark.parametrize("gain", [ROW.gain, markov], ids=lambda gain: gain.name)

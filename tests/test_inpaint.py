@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from complaints import complaint
 from models import restoring_model
 from PIL import Image
 
@@ -78,13 +79,6 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def command(folder: Path, photo: Path, mask: Path, *arguments: object) -> int:
     return main(["inpaint", str(photo), "--mask", str(mask), "--model", str(folder), *map(str, arguments)])
-
-
-def complaint(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the one line on the error stream."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("rddm: "), lines
-    return lines[0]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from complaints import complaint
 from models import restoring_model
 from PIL import Image
 
@@ -55,13 +56,6 @@ def dog(tmp_path: Path) -> Path:
 
 def command(folder: Path, *arguments: object) -> int:
     return main(["translate", "--model", str(folder), *map(str, arguments)])
-
-
-def complaint(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the one line on the error stream."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("rddm: "), lines
-    return lines[0]
 
 
 def test_the_centre_square_is_resized_as_in_training() -> None:

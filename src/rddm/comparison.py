@@ -25,6 +25,7 @@ from rddm.draws import Draws, Samples
 from rddm.errors import UserError
 from rddm.fitting import fitted
 from rddm.journal import Say, clock
+from rddm.loss import Batch
 from rddm.methods import METHODS, Method
 from rddm.metrics import Bytes, psnr, ssim
 from rddm.model import read_model, write_aside
@@ -108,7 +109,7 @@ def trained(recipe: Recipe, draws: Samples, folder: Path, say: Say = lambda _: N
     return read_model(folder).net
 
 
-def restored(net: nn.Module, recipe: Recipe, held: Samples, calls: int) -> Tensor:
+def restored(net: nn.Module, recipe: Recipe, held: Sequence[Batch], calls: int) -> Tensor:
     """Return what was held out, restored in ``calls`` steps of the row's own, (N, 3, side, side) in [-1, 1].
 
     Raises:
@@ -117,7 +118,7 @@ def restored(net: nn.Module, recipe: Recipe, held: Samples, calls: int) -> Tenso
     """
     method, noise = recipe.method, gaussian(torch.Generator().manual_seed(recipe.seed))
     grid, solver, found = method.path.grid(calls), Ancestral(method.gain, method.anchor), []
-    for batch in batches(held, len(held), torch.device("cpu")):
+    for batch in held:
         denoiser = NetworkDenoiser(net, method, batch.conditions)
         found.append(sample(denoiser, batch.x_in, grid, solver, noise).clamp(-1, 1))
     return torch.cat(found)
@@ -143,9 +144,10 @@ METRICS = {"psnr": psnr, "ssim": ssim}
 def measured(net: nn.Module, recipe: Recipe, held: Samples, targets: Tensor) -> tuple[dict[str, Figures], Tensor]:
     """Return a row's figures by number of calls, and its images at the number with the best PSNR."""
     table, best = dict[str, Figures](), targets
+    drawn = [*batches(held, len(held), torch.device("cpu"))]
     for calls in CALLS:
         try:
-            images = restored(net, recipe, held, calls)
+            images = restored(net, recipe, drawn, calls)
         except (Inadmissible, ValueError):
             continue  # a path of T nodes has no longer grid, and some steps are too wide for a gain
         table[str(calls)] = figures(images, targets)

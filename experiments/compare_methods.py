@@ -23,7 +23,7 @@ TASKS = {
     ),
     "noise": (Terms(degrade="noise(50)", batch=16), {"clean": "bsds500/train"}),
 }
-QUICK, FULL = 200, 4000  # updates
+QUICK, FULL = 200, 1500  # updates
 
 
 def miniature(folder: Path) -> None:
@@ -42,11 +42,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/compare"))
     parser.add_argument("--task", choices=list(TASKS), action="append", help="both if not given")
     parser.add_argument("--methods", default="", metavar="A,B", help="all that restore if empty")
+    parser.add_argument("--updates", type=int, default=FULL, help="of each training (%(default)s)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} updates, low light alone")
     parser.add_argument("--smoke", action="store_true", help="in small, on data of its own")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    updates, tasks = (QUICK if options.quick else FULL), options.task or list(TASKS)[: 1 if options.quick else None]
+    updates, tasks = (QUICK if options.quick else options.updates), options.task or list(TASKS)[: 1 if options.quick else None]
     if options.smoke:
         options.data, updates, options.methods = Path(tempfile.mkdtemp()), 2, "rddm-res,sr3"
         miniature(options.data)

@@ -13,6 +13,7 @@ import torch
 from gaussian import F64, MEAN, ORACLE, origin
 from PIL import Image
 
+from rddm.bridges import GOUBPath
 from rddm.cli import main
 from rddm.denoiser import NetworkDenoiser, rate_of, scale_of
 from rddm.draws import Draws
@@ -173,12 +174,39 @@ def test_ir_sde_s_likelihood_loss() -> None:
         expected.append((euler - mean).abs().mean())
     found = distances(compared, DISTANCES["likelihood"])
     assert float(found[0]) == pytest.approx(float(torch.stack(expected).mean()), abs=1e-12)
-    for other in ("goub", "rddm-res"):
-        wrong = compare(NetworkDenoiser(net, METHODS[other]), x_0, x_in, t, lambda like: eps)
-        with pytest.raises(UserError, match=f"found row {other}, expected ir-sde or refusion"):
-            distances(wrong, DISTANCES["likelihood"])
+    wrong = compare(NetworkDenoiser(net, METHODS["rddm-res"]), x_0, x_in, t, lambda like: eps)
+    with pytest.raises(UserError, match="found row rddm-res, expected ir-sde, refusion or goub"):
+        distances(wrong, DISTANCES["likelihood"])
     with pytest.raises(UserError, match="expected frequency 0"):
         DISTANCES["likelihood"](x_0, x_0)
+
+
+def test_goub_s_likelihood_loss() -> None:
+    """Euler with Doob's h-term, and the law of an Ornstein-Uhlenbeck bridge from its covariance; float64, to 1e-12."""
+    row, net = METHODS["goub"], Constant(3)
+    assert isinstance(row.path, GOUBPath)
+    (x_0, x_in, eps), t = parts((4, 3, 2, 2)), torch.tensor([1, 30, 77, 99], dtype=F64) / 99
+    compared = compare(NetworkDenoiser(net, row), x_0, x_in, t, lambda like: eps)
+    total, lam = reversion("cosine", 100, 0.005), 2 * 30 / 255
+    expected = []
+    for i, state in enumerate((1, 30, 77, 99)):
+        before, now, end = (float(total[k]) for k in (state - 1, state, 100))
+        covariance = torch.tensor(
+            [[math.exp(-abs(a - b)) - math.exp(-a - b) for b in (before, now, end)] for a in (before, now, end)],
+            dtype=F64,
+        )  # of the process around x_in, started at x_0, over lambda^2
+        means = torch.exp(-torch.tensor([before, now, end], dtype=F64))
+        weights = torch.linalg.solve(covariance[1:, 1:], covariance[1:, 0])
+        start, x_t = x_0[i] - x_in[i], compared.x_t[i] - x_in[i]
+        posterior = means[0] * start + weights[0] * (x_t - means[1] * start) + weights[1] * (0 - means[2] * start)
+        theta, far = now - before, math.exp(-2 * (end - now))
+        std = math.sqrt(float(covariance[1, 1] - covariance[1, 2] ** 2 / covariance[2, 2])) * lam
+        h = -far / (lam**2 * (1 - far)) * x_t
+        drift = -theta * x_t + 2 * lam**2 * theta * h
+        euler = x_t - (drift + 2 * lam**2 * theta * compared.outputs[0][i] / std)
+        expected.append((euler - posterior).abs().mean())
+    found = distances(compared, DISTANCES["likelihood"])
+    assert float(found[0]) == pytest.approx(float(torch.stack(expected).mean()), abs=1e-12)
 
 
 def test_a_recipe_may_train_by_likelihood(pairs: tuple[Path, Path]) -> None:

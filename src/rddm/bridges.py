@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rddm.path import CLEAN, Node, Path, TabulatedPath, nodes_from
 from rddm.prediction import preconditioning
-from rddm.sdes import SPAN, Theta, karras, reversion
+from rddm.sdes import IRSDEPath, karras, reversion
 
 Shape = Literal["linear", "sin", "sine"]
 
@@ -118,32 +118,28 @@ class BBDMPath(TabulatedPath):
 
 
 @dataclass(frozen=True)
-class GOUBPath(TabulatedPath):
+class GOUBPath(IRSDEPath):
     """GOUB's path, IR-SDE's process made to end at ``x_in``; the table holds states 1 to ``steps`` - 1.
 
     With ``v(s, t) = 1 - exp(-2 (thbar_t - thbar_s))``: ``1 - abar = exp(-thbar_t) v(t, T) / v(0, T)`` and
     ``bbar^2 = lambda^2 v(0, t) v(t, T) / v(0, T)``. At state T, ``x_in`` itself, the published samplers do not ask the
-    network either. Source: Yue et al., Image Restoration Through Generalized Ornstein-Uhlenbeck Bridge, ICML 2024.
-
-    Arguments:
-        steps: T.
-        max_sigma: ``lambda`` of 255 levels; the published configurations call it ``lambda_square``.
-        left: what IR-SDE would leave of ``x_0``.
-        theta: the speed.
+    network either. The published configurations call ``lambda``, here ``max_sigma`` of 255 levels, ``lambda_square``.
+    Source: Yue et al., Image Restoration Through Generalized Ornstein-Uhlenbeck Bridge, ICML 2024.
     """
 
-    steps: int = 100
     max_sigma: float = 30.0
-    left: float = 0.005
-    theta: Theta = "cosine"
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """Return ``abar`` and ``bbar^2`` of states 1 to T - 1."""
         thbar = reversion(self.theta, self.steps, self.left)
         before, after = -torch.expm1(-2 * thbar), -torch.expm1(-2 * (thbar[-1] - thbar))
         abar = 1 - (-thbar).exp() * after / before[-1]
-        bbar2 = (SPAN * self.max_sigma / 255) ** 2 * before * after / before[-1]
-        return abar[1:-1], bbar2[1:-1]
+        return abar[1:-1], (self.spread**2 * before * after / before[-1])[1:-1]
+
+    def pull(self, t: Tensor) -> Tensor:
+        """Return how many times ``theta`` the drift is, ``coth(thbar_T - thbar_t)``: the end draws near (Doob's h)."""
+        thbar, state = self.states(t)
+        return (1 / torch.tanh(thbar[-1] - thbar[state])).to(t)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rddm.nn.spatial import LAYOUT
 from rddm.path import Node, Noise, Path
 from rddm.prediction import EPS, Outputs
 from rddm.sdes import IRSDEPath
+from rddm.transition import anchor_x_0, markov
 
 Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -119,7 +120,7 @@ def frequency(output: Tensor, truth: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class StepDistance:
-    """IR-SDE's maximum-likelihood loss: where a step of its sampler leads, against where it had better lead.
+    """The maximum-likelihood loss of IR-SDE and GOUB: where their sampler's step leads, against where it had better.
 
     The sampler is Euler's of the reverse SDE with the network's noise; the aim is the mean of the posterior, given
     ``x_0``, one state of the table further down. For small steps that is a weighted distance of the noise. Source: Luo
@@ -143,19 +144,17 @@ class StepDistance:
         """Return the means of the sampler's step and of the posterior.
 
         Raises:
-            UserError: on another path than IR-SDE's, or for a network that does not output noise.
+            UserError: on another path than theirs, or for a network that does not output noise.
         """
-        path, node, x_t = compared.method.path, compared.node, compared.x_t
+        path, now, x_t, x_in = compared.method.path, compared.node, compared.x_t, compared.x_in
         if not isinstance(path, IRSDEPath) or compared.method.target is not EPS:
-            raise UserError(f"loss likelihood: found row {compared.method.name}, expected ir-sde or refusion")
-        t, shape = torch.as_tensor(node.t, dtype=torch.float64), (-1, *(1,) * (x_t.ndim - 1))
-        left, before = (1 - path.curve(u)[0] for u in (t, (t - 1 / path.length).clamp_min(0)))
-        step, weight = torch.log(before / left), 2 * path.spread / (1 - left**2).sqrt()
-        theta, pull = step.to(x_t).view(shape), weight.to(x_t).view(shape)
-        away = x_t - compared.x_in
-        euler = compared.x_in + (1 + theta) * away - pull * theta * compared.outputs[0]
-        posterior = compared.x_in + theta.exp() * away - pull * theta.sinh() * compared.truth[0]
-        return euler, posterior
+            raise UserError(f"loss likelihood: found row {compared.method.name}, expected ir-sde, refusion or goub")
+        t = torch.as_tensor(now.t, dtype=torch.float64)
+        away, pull = (factor.to(x_t).view(-1, *(1,) * (x_t.ndim - 1)) for factor in path.euler(t))
+        euler = x_in + away * (x_t - x_in) - pull * compared.outputs[0]
+        then = path.at((t - 1 / path.length).clamp_min(0), x_t)
+        truth = EPS.decode(compared.truth, x_t, x_in, now, None)
+        return euler, anchor_x_0(x_t, truth, now, then, markov.rule(now, then))
 
 
 DISTANCES: dict[str, Distance] = {

@@ -158,3 +158,20 @@ class IRSDEPath(TabulatedPath):
         """Return ``1 - exp(-thbar)`` and ``lambda^2 (1 - exp(-2 thbar))``."""
         thbar = reversion(self.theta, self.steps, self.left)[1:]
         return -torch.expm1(-thbar), -torch.expm1(-2 * thbar) * self.spread**2
+
+    def euler(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factors of ``x_t - x_in`` and of ``-eps`` in Euler's step of the reverse SDE, one state down.
+
+        ``dx = (theta (x_in - x) - 2 lambda^2 theta score) dt``, ``score = -eps / bbar``; ``t`` are times of the table.
+        """
+        thbar, state = self.states(t)
+        theta = (thbar[state] - thbar[state - 1]).to(t)
+        return 1 + theta * self.pull(t), 2 * self.spread**2 * theta / self.curve(t)[1]
+
+    def states(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``thbar`` at the states 0 to ``steps``, and which of them the times ``t`` are."""
+        return reversion(self.theta, self.steps, self.left), (t * self.length).round().long().cpu()
+
+    def pull(self, t: Tensor) -> Tensor:
+        """Return how many times ``theta`` the drift is that pulls towards ``x_in``: once."""
+        return torch.ones_like(t)

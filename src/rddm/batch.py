@@ -58,7 +58,7 @@ class Models:
     def load(self, name: str) -> Model:
         """Return a model, from memory if it was asked for before."""
         if name not in self.loaded:
-            self.loaded[name] = load(name, self.device)
+            self.loaded[name] = load(name, self.device).optimize()
         return self.loaded[name]
 
     def for_photo(self, source: Path, pixels: Pixels) -> Model:

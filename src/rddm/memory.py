@@ -1,12 +1,13 @@
 """Memory: how much a network will take, found without running it, and how much there is."""
 
 import weakref
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -51,13 +52,13 @@ class PeakMemory(TorchDispatchMode):
 
 
 @lru_cache(maxsize=256)  # the photos of a batch are often of one size
-def call_bytes(config: CompactConfig | UNetConfig, *size: int) -> int:
+def call_bytes(config: CompactConfig | UNetConfig, *size: int, make: Callable[[Any], nn.Module] = network) -> int:
     """Return the peak bytes of one call of a network on an image, its input included, found on shapes alone.
 
-    ``size`` is a side for each of the network's dimensions.
+    ``size`` is a side for each of the network's dimensions, ``make`` what makes a network of the configuration.
     """
     with torch.device("meta"), torch.inference_mode():
-        copy = network(config)
+        copy = make(config)
         x, clock = torch.empty(1, config.in_channels, *size), torch.empty(1, config.told)
         with PeakMemory() as counter:
             copy(x, clock)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rddm.errors import UserError
 from rddm.memory import available_bytes, call_bytes, resident_bytes
-from rddm.model import Model
+from rddm.model import Model, inference_network, network
 from rddm.nn.pooled import Tape, on_tape, pools
 from rddm.path import Node
 from rddm.photo import Pixels, from_float, to_float
@@ -126,7 +126,8 @@ def solver_of(spec: ModelSpec, name: str | None) -> Solver:
 def tile_bytes(model: Model, height: int, width: int) -> int:
     """Return the expected bytes of sampling one tile: the network's call, and the sampler's own images beside it."""
     pixel = 4 * model.spec.network.out_channels * height * width
-    return call_bytes(model.spec.network, height, width) + 8 * pixel
+    make = inference_network if model.optimized else network
+    return call_bytes(model.spec.network, height, width, make=make) + 8 * pixel
 
 
 def choose_tile(model: Model, height: int, width: int) -> int:

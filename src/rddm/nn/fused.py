@@ -90,13 +90,13 @@ class Packed(nn.Module):
         weight = conv.weight.detach()
         self.packs = weight.device.type == "cpu" and weight.dtype == torch.float32 and packs()
         last = weight.contiguous(memory_format=torch.channels_last)
-        self.kernel = (
-            packed(weight, self.stride, self.padding) if self.packs else last
-        )  # an attribute: nothing that walks over parameters could make use of what is packed
+        # An attribute: nothing that walks over parameters could make use of what is packed.
+        self.kernel = packed(weight, self.stride, self.padding) if self.packs else last
         self.bias = conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', H', W')."""
+        x = x.contiguous(memory_format=torch.channels_last)  # whatever it is given, all after it has channels last
         if not self.packs:
             return F.conv2d(x, self.kernel, self.bias, self.stride, self.padding)
         ones = [1, 1]

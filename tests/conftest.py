@@ -42,3 +42,9 @@ def golden(request: pytest.FixtureRequest) -> Path:
     if not files or not all((OWN / file).exists() for file in files):
         pytest.skip(f"{SHARED} is absent, and with it the golden arrays of this test")
     return OWN
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``rddm bench`` found on this machine is not to change what tests see."""
+    monkeypatch.setenv("RDDM_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 SOLVERS = ("ancestral", "euler", "heun", "ab2", "dpm++", "sde", "mean-ode", "pc", "churn", "hybrid")
+ENGINES = ("float32", "int8", "bfloat16")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
     table = commands.add_parser("methods", help="print the table of methods")
     table.add_argument("--json", action="store_true", help="the rows in full, as they are saved beside weights")
     commands.add_parser("models", help="list the bundled models with data, cost and scores")
+    add_bench(commands.add_parser("bench", help="measure how fast this machine restores, and remember the best way"))
     convert = commands.add_parser(
         "convert", help="turn a checkpoint of the authors or of diffusers into a model of ours"
     )
@@ -85,6 +87,7 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--mask", type=Path, help="folder of shadow masks of the same names, for istd-256")
     command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    command.add_argument("--engine", choices=ENGINES, default="float32", help="how the network is computed (float32)")
     command.add_argument("--steps", type=int, help="network calls; the model's own number if not given")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--runs", type=int, default=1, help="seeds, from --seed on; the deviation over them is told")
@@ -105,6 +108,7 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tile", type=tile_side, default=None, metavar="auto|N|off", help="side of the tiles in pixels"
     )
+    command.add_argument("--engine", choices=["auto", *ENGINES], default="auto", help="how; what rddm bench found best")
     command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the photo N times: model upscale")
     command.add_argument("--compare", action="store_true", help="also write input | output side by side")
 
@@ -175,6 +179,13 @@ def add_solve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jumps", type=jumps, metavar="L,N", help="go through each L steps N times: repaint 10,10")
     command.add_argument("--simulate", action="store_true", help="PHOTO is clean: measure it, solve, and tell the PSNR")
     command.add_argument("--compare", action="store_true", help="also write pseudoinverse | output side by side")
+
+
+def add_bench(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``rddm bench``."""
+    command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository; low-light")
+    command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    command.add_argument("--side", type=int, default=512, help="of the tile that is restored, in pixels (512)")
 
 
 def jumps(text: str) -> tuple[int, int]:

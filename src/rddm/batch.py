@@ -12,6 +12,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rddm.bench import remembered
+from rddm.engines import DEFAULT
 from rddm.errors import UserError
 from rddm.model import Model, bundled, load
 from rddm.photo import SUFFIXES, Photo, find_photos, output_format, read_photo, side_by_side, write_photo
@@ -28,7 +30,7 @@ ENLARGER = "upscale"  # the bundled model for photos that were enlarged
 class Options:
     """How to restore; None leaves the choice to the model or the machine (see ``rddm.restore.prepare``).
 
-    The photo is enlarged ``scale`` times first.
+    The photo is enlarged ``scale`` times first. The engine "auto" is what ``rddm bench`` found best, or float32.
     """
 
     steps: int | None = None
@@ -37,6 +39,7 @@ class Options:
     tile: int | None = None
     compare: bool = False
     scale: int = 1
+    engine: str = "auto"
 
 
 class Models:
@@ -45,20 +48,22 @@ class Models:
     Arguments:
         name: the one for every photo, loaded at once; None chooses a bundled one for each, and says which and why.
         device: where they run.
+        engine: how; "auto" asks :func:`rddm.bench.remembered`.
 
     Raises:
-        UserError: if the one that is named cannot be loaded.
+        UserError: if the one that is named cannot be loaded, or the engine does not run there.
     """
 
-    def __init__(self, name: str | None, device: str) -> None:
+    def __init__(self, name: str | None, device: str, engine: str = "auto") -> None:
         self.device = device
+        self.engine = remembered(device) if engine == "auto" else engine
         self.loaded: dict[str, Model] = {}
         self.named = None if name is None else self.load(name)
 
     def load(self, name: str) -> Model:
         """Return a model, from memory if it was asked for before."""
         if name not in self.loaded:
-            self.loaded[name] = load(name, self.device).optimize()
+            self.loaded[name] = load(name, self.device).optimize(self.engine)
         return self.loaded[name]
 
     def for_photo(self, source: Path, pixels: Pixels) -> Model:
@@ -129,7 +134,7 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, devi
     what was enlarged.
     """
     enlarging = ENLARGER if options.scale > 1 else None
-    models = Models(model_name or enlarging, choose_device(device))
+    models = Models(model_name or enlarging, choose_device(device), options.engine)
     work = partial(restore_file, models, options=options)
     return for_each(inputs, out, work, "restored", options.compare)
 
@@ -232,7 +237,9 @@ def describe(job: Job) -> str:
     """Return what a job will cost, in one line."""
     tiles = "one piece" if job.tiles == 1 else f"{job.tiles} tiles of {job.rows[0][0].bottom}x{job.rows[0][0].right}"
     steps = len(job.trajectory) - 1
-    return f"{job.width}x{job.height}, {job.model.spec.name}, {steps} steps, {tiles}, about {megabytes(job.memory)}"
+    engine = "" if job.model.engine in (None, DEFAULT) else f", {job.model.engine}"
+    what = f"{job.width}x{job.height}, {job.model.spec.name}, {steps} steps, {tiles}{engine}"
+    return f"{what}, about {megabytes(job.memory)}"
 
 
 def megabytes(count: int) -> str:

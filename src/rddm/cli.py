@@ -37,7 +37,7 @@ def restore(args: argparse.Namespace) -> int:
     """Restore photos; the exit code tells whether all went well."""
     from rddm.batch import Options, restore_files
 
-    options = Options(args.steps, args.solver, args.seed, args.tile, args.compare, args.scale)
+    options = Options(args.steps, args.solver, args.seed, args.tile, args.compare, args.scale, args.engine)
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 
@@ -73,6 +73,15 @@ def solve(args: argparse.Namespace) -> int:
 
     options = Options(args.steps, args.solver, args.seed, args.noise, args.jumps, args.simulate, args.compare)
     solve_file(args.input, args.out, args.operator, args.guidance, args.model, args.device, options)
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure the engines on this machine and remember the best."""
+    from rddm.batch import choose_device
+    from rddm.bench import bench as measured
+
+    measured(args.model, choose_device(args.device), args.side)
     return 0
 
 
@@ -123,7 +132,20 @@ def evaluate(args: argparse.Namespace) -> int:
     from rddm.evaluate import evaluate as scored
     from rddm.page import Gallery, headline, short_json, write_file, write_results
 
-    names = ("protocol", "clean", "outputs", "degraded", "degrade", "mask", "model", "device", "steps", "seed", "runs")
+    names = (
+        "protocol",
+        "clean",
+        "outputs",
+        "degraded",
+        "degrade",
+        "mask",
+        "model",
+        "device",
+        "steps",
+        "seed",
+        "runs",
+        "engine",
+    )
     also = tuple(name.strip() for name in args.also.split(",") if name.strip())
     gallery = Gallery()
     report = scored(*prepared(Options(**{name: getattr(args, name) for name in names}, also=also), gallery.look))
@@ -147,6 +169,7 @@ COMMANDS = {
     "compare-methods": compare_methods,
     "methods": methods,
     "models": models,
+    "bench": bench,
     "convert": convert,
     "evaluate": evaluate,
 }

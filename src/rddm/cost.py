@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def parameters(model: nn.Module) -> int:
-    """Return the number of a model's parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def parameters(model: Model) -> int:
+    """Return the number of a model's parameters, whatever its engine has made of them."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in network(model.spec.network).parameters())
 
 
 def gmacs(model: Model, height: int = 256, width: int = 256) -> float:

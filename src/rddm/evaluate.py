@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rddm import protocols
 from rddm.batch import choose_device
+from rddm.engines import DEFAULT as ENGINE
 from rddm.errors import UserError
 from rddm.learned import Extras, extra_metrics
 from rddm.matlab import Bytes
@@ -46,6 +47,7 @@ class Options:
         seed: of the first run.
         runs: how many seeds.
         also: names of further metrics.
+        engine: how the network is computed.
     """
 
     protocol: str
@@ -60,6 +62,7 @@ class Options:
     seed: int = 0
     runs: int = 1
     also: Sequence[str] = ()
+    engine: str = ENGINE
 
 
 def prepared(options: Options, look: "Look" = lambda *_: None) -> "tuple[Evaluation, list[Case]]":
@@ -92,7 +95,8 @@ def source_of(options: Options, protocol: protocols.Protocol) -> Source:
         return Outputs(str(options.outputs), {case.name: case.other for case in pairs if case.other is not None})
     degrade = read_degraded if options.degrade is None else made_degraded(options.degrade, options.seed)
     label = options.model if options.degrade is None else f"{options.model} on {options.degrade}"
-    return Restorer(load(options.model, choose_device(options.device)), label, protocol, degrade, options.steps)
+    model = load(options.model, choose_device(options.device)).optimize(options.engine)
+    return Restorer(model, label, protocol, degrade, options.steps)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rddm.denoiser import NetworkDenoiser
+from rddm.engines import DEFAULT as DEFAULT_ENGINE
+from rddm.engines import engine_for, prepared
 from rddm.errors import UserError
 from rddm.nn.compact import Compact, Several
-from rddm.nn.fused import fuse
 from rddm.nn.unet import UNet, UNetConfig
 from rddm.nn.unet2d import UNet2D, UNet2DConfig
 from rddm.spec import ModelSpec, Shape, read_spec, spec_to_json
@@ -27,11 +28,6 @@ BUNDLED = Path(__file__).parent / "models"
 DEFAULT = "low-light"
 
 
-def inference_network(config: UNetConfig) -> nn.Module:
-    """Return a published network as :meth:`Model.optimize` leaves it, with fresh weights."""
-    return fuse(UNet(config))
-
-
 def network(config: Shape) -> nn.Module:
     """Return a network of the given shape, with fresh weights."""
     if isinstance(config, UNetConfig):
@@ -39,6 +35,11 @@ def network(config: Shape) -> nn.Module:
     if isinstance(config, UNet2DConfig):
         return UNet2D(config)
     return Compact(config) if config.nets == 1 else Several(config)
+
+
+def inference_network(config: Shape) -> nn.Module:
+    """Return a network as :meth:`Model.optimize` leaves it, with fresh weights."""
+    return prepared(network(config))
 
 
 class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-restoration", "diffusion"]):
@@ -54,17 +55,25 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         super().__init__()
         self.spec = spec
         self.net = network(spec.network)
-        self.optimized = False
+        self.engine: str | None = None
 
-    def optimize(self) -> "Model":
+    def optimize(self, engine: str = DEFAULT_ENGINE) -> "Model":
         """Make the model fit for inference where it is, in place: the same pictures in less time and memory.
 
-        A published network is fused (``rddm.nn.fused``), which cannot be undone; it can be neither trained nor saved
-        after that, nor moved elsewhere. A compact network is left as it is.
+        It cannot be undone: the model can be neither trained nor saved after that, nor moved elsewhere, nor made fit
+        for another engine.
+
+        Arguments:
+            engine: a name in ``rddm.engines.ENGINES``: "float32", or "int8" for another half of the time.
+
+        Raises:
+            UserError: if there is no such engine here, or the model was optimized for another.
         """
-        if isinstance(self.net, UNet) and not self.optimized:
-            fuse(self.net)
-            self.optimized = True
+        if self.engine not in (None, engine):
+            raise UserError(f"{self.spec.name}: was optimized for {self.engine}, expected a model as it was loaded")
+        if self.engine is None:
+            self.net = engine_for(engine, next(self.parameters()).device).make(self.net)
+            self.engine = engine
         return self
 
     def denoiser(self, conditions: dict[str, Tensor] | None = None) -> NetworkDenoiser:
@@ -84,7 +93,7 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         return restore_image(self, image, steps, seed)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        if self.optimized:
+        if self.engine is not None:
             raise UserError(f"{self.spec.name}: was optimized, expected a model as it was loaded: save before that")
         weights = {name: value.contiguous() for name, value in self.net.state_dict().items()}
         write_aside(save_directory / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))

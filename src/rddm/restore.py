@@ -126,7 +126,7 @@ def solver_of(spec: ModelSpec, name: str | None) -> Solver:
 def tile_bytes(model: Model, height: int, width: int) -> int:
     """Return the expected bytes of sampling one tile: the network's call, and the sampler's own images beside it."""
     pixel = 4 * model.spec.network.out_channels * height * width
-    make = inference_network if model.optimized else network
+    make = network if model.engine is None else inference_network
     return call_bytes(model.spec.network, height, width, make=make) + 8 * pixel
 
 

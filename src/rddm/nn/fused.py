@@ -17,8 +17,8 @@ Only photographs (two dimensions) have all of it; signals and videos have their 
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -32,43 +32,46 @@ from rddm.nn.layers import (
     LinearAttention,
     ResBlock,
     WeightStandardized,
+    at_least_float32,
 )
 from rddm.nn.pooled import GroupNorm, Pooled
 from rddm.nn.spatial import over
 from rddm.nn.unet import UNet, UpStage
 
+Convolution: TypeAlias = Callable[[nn.Conv2d | WeightStandardized], nn.Module]
 NATIVE: Any = getattr(torch._C, "_nn")  # noqa: B009  # not in the stubs
 PIECE = 8192  # pixels that linear attention looks at together: their keys and values are 8 MB
 
 
-def fuse(net: UNet) -> UNet:
+def fuse(net: UNet, convolution: Convolution | None = None) -> UNet:
     """Make a network fit for inference, in place; it cannot be trained or saved after that, nor moved elsewhere.
 
     Arguments:
         net: on the device and in the dtype where it will run.
+        convolution: what stands for a convolution wider than 1x1; :class:`Packed` if None.
 
     Returns:
         The network, whose output differs by round-off.
     """
     with torch.no_grad():
-        replace(net, net.config.dims == 2)
+        replace(net, (convolution or Packed) if net.config.dims == 2 else None)
     return net.requires_grad_(False).eval()
 
 
-def replace(module: nn.Module, images: bool) -> None:
-    """Put what is fit for inference in place of a module's parts; of other than images, of their kernels alone."""
+def replace(module: nn.Module, convolution: Convolution | None) -> None:
+    """Put what is fit for inference in place of a module's parts; without a convolution, of their kernels alone."""
     for name, part in [*module.named_children()]:
-        if isinstance(part, UpStage) and part.scale == 2 and images:
+        if isinstance(part, UpStage) and part.scale == 2 and convolution is Packed:
             part.resize, part.scale = transposed(part.resize), 1
         if isinstance(part, WeightStandardized):
             part.weight.data = part.standardized_weight()
-            setattr(module, name, Packed(part) if images else plain(part))
-        elif isinstance(part, nn.Conv2d):
-            setattr(module, name, Pointwise(part) if part.kernel_size == (1, 1) else Packed(part))
-        elif isinstance(part, LinearAttention) and images:
+            setattr(module, name, plain(part) if convolution is None else convolution(part))
+        elif convolution is not None and isinstance(part, nn.Conv2d):
+            setattr(module, name, Pointwise(part) if part.kernel_size == (1, 1) else convolution(part))
+        elif convolution is not None and isinstance(part, LinearAttention):
             setattr(module, name, FusedAttention(part))
         else:
-            replace(part, images)
+            replace(part, convolution)
             if isinstance(part, ResBlock):
                 setattr(module, name, FusedBlock(part))
 
@@ -192,8 +195,8 @@ class FusedAttention(Pooled):
     def context(self, pixels: Tensor) -> Tensor:
         """Return what all pixels (N, C) say, a matrix (head_dim, head_dim) for each head."""
         inner = ATTENTION_HEADS * ATTENTION_HEAD_DIM
-        most = pixels.new_full((inner,), -math.inf)
-        total, sums = pixels.new_zeros(ATTENTION_HEADS, ATTENTION_HEAD_DIM, ATTENTION_HEAD_DIM), pixels.new_zeros(inner)
+        most = at_least_float32(pixels.new_full((inner,), -math.inf))
+        sums, total = torch.zeros_like(most), most.new_zeros(ATTENTION_HEADS, ATTENTION_HEAD_DIM, ATTENTION_HEAD_DIM)
         for key, value in self.keys_and_values(pixels):
             before, most = most, torch.maximum(most, key.amax(0))
             shrink = (before - most).exp()
@@ -201,13 +204,14 @@ class FusedAttention(Pooled):
             sums = sums * shrink + key.sum(0)
             heads = (part.unflatten(1, (ATTENTION_HEADS, -1)).transpose(0, 1) for part in (value, key))
             total = total * shrink.view(ATTENTION_HEADS, 1, -1) + torch.bmm(next(heads).mT, next(heads))
-        return total / (sums.view(ATTENTION_HEADS, 1, -1) * math.sqrt(ATTENTION_HEAD_DIM) * len(pixels))
+        context = total / (sums.view(ATTENTION_HEADS, 1, -1) * math.sqrt(ATTENTION_HEAD_DIM) * len(pixels))
+        return context.to(pixels.dtype)
 
     def keys_and_values(self, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the keys and values of each piece of the pixels, (n, heads head_dim) each."""
         for piece in pixels.split(PIECE):
             key, value = F.linear(normalised(piece, self.gain), self.key_value).chunk(2, dim=1)
-            yield key, value
+            yield at_least_float32(key), at_least_float32(value)
 
 
 def flat(norm: ChannelNorm) -> Tensor:

@@ -75,7 +75,8 @@ class MCG(DPS):
     """
 
     def __post_init__(self) -> None:
-        """Check the operator."""
+        """Check the operator and the noise."""
+        super().__post_init__()
         linear(self.operator, "mcg")
 
     def project(

@@ -206,6 +206,16 @@ def test_noise() -> None:
     assert float(counted.var()) == pytest.approx(4 * 0.6 / 50, rel=0.03)  # of 2 n / 50 with n Poisson of mean 30
 
 
+def test_what_a_measurement_tells_of_its_noise() -> None:
+    y, generator = torch.tensor([-1.0, -0.5, 0.2, 1.0], dtype=F64), torch.Generator().manual_seed(8)
+    assert torch.equal(GaussianNoise(0.3).std(y), torch.full_like(y, 0.3))
+    told = PoissonNoise(50).std(y)
+    assert float(told[0]) == pytest.approx(2 / 50)  # no photon counted is taken for one
+    for std, level in zip(told[1:], y[1:]):
+        drawn = PoissonNoise(50)(level.expand(100_000), generator)
+        assert float(drawn.std()) == pytest.approx(float(std), rel=0.01)  # measured 0.2 %
+
+
 def test_masks_are_read_from_pictures(tmp_path: Path) -> None:
     Image.fromarray(((1 - known()[0]) * 255).byte().numpy()).save(tmp_path / "a+b.png")
     operator = parse_operator(f"grey + mask({tmp_path}/a+b.png)")(SHAPE)

@@ -16,7 +16,7 @@ from rddm.guidance import GUIDANCES
 from rddm.methods import METHODS
 from rddm.model import Model
 from rddm.nn.compact import CompactConfig
-from rddm.operators import parse_operator
+from rddm.operators import PoissonNoise, parse_operator
 from rddm.photo import read_photo
 from rddm.prediction import V
 from rddm.solve import Options, image_sides, measurement, prepare, solution, solve
@@ -144,6 +144,20 @@ def test_simulated_noise_is_as_strong_as_it_says() -> None:
     assert float(quiet.std()) * 127.5 == pytest.approx(20, rel=0.1)
 
 
+def test_photons_are_counted_and_told_to_the_guidance(folder: Path, photo: Path, tmp_path: Path) -> None:
+    pixels, plan = photograph(SIDE, SIDE), parse_operator("grey")
+    problem = prepare(generator(), plan, "dps", (SIDE, SIDE), Options(2, photons=9.0, simulate=True))
+    y = measurement(problem, pixels, Options(2, simulate=True))
+    counted = (y + 1) / 2 * 9
+    assert problem.noise == PoissonNoise(9.0) and (counted - counted.round()).abs().max() < 1e-5  # measured 5e-7
+    written = []
+    for more in (("--photons", 9), ("--photons", 9, "--simulate"), ("--noise", 5)):
+        arguments = ("--operator", "grey", "--guidance", "dps", "-o", tmp_path / "a.png")
+        assert command(folder, photo, *arguments, *more) == 0
+        written.append(read_photo(tmp_path / "a.png").pixels)
+    assert not any(np.array_equal(one, written[0]) for one in written[1:])
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -155,6 +169,13 @@ def test_simulated_noise_is_as_strong_as_it_says() -> None:
         (("--operator", "sr(4)", "--noise", "-1"), "noise: found a standard deviation of"),
         (("--operator", "sr(4)", "--steps", "0"), "steps: found 0, expected 1 to 1000"),
         (("--operator", "mask(nowhere.png)"), "nowhere.png: "),
+        (("--operator", "grey", "--photons", "20"), "ddnm: counts with the same noise everywhere, found photons;"),
+        (("--operator", "grey", "--photons", "0", "--guidance", "dps"), "noise: found 0 photons, expected more than 0"),
+        (("--operator", "grey", "--photons", "20", "--noise", "5"), "--photons: found --noise 5 as well, expected one"),
+        (
+            ("--operator", "phase", "--simulate", "--photons", "20", "--guidance", "dps"),
+            "phase: measures no picture, whose photons are counted; expected --noise",
+        ),
     ],
 )
 def test_one_line_for_each_mistake(

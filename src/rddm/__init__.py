@@ -3,7 +3,8 @@
 Every method of the field is a path in the (abar, bbar) plane with one gain: a row of ``rddm.METHODS``. Solvers and
 trajectories are free axes over all rows. ``rddm.load("low-light").restore(image)`` is the main job.
 
-The names below are the core and need torch alone; ``load`` and ``Model`` import the rest when first used.
+The names below are the core and need torch alone; ``load`` and ``Model`` import the rest when first used. Each guidance
+is in ``rddm.guidance``, the operators are in ``rddm.operators``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from rddm.denoiser import Denoiser as Denoiser
 from rddm.denoiser import GaussianOracle as GaussianOracle
 from rddm.denoiser import NetworkDenoiser as NetworkDenoiser
 from rddm.errors import UserError as UserError
+from rddm.guidance import GUIDANCES as GUIDANCES
+from rddm.guidance import Guidance as Guidance
 from rddm.loss import draw_times as draw_times
 from rddm.loss import losses as losses
 from rddm.methods import METHODS as METHODS

@@ -176,6 +176,7 @@ def add_solve(command: argparse.ArgumentParser) -> None:
     add_common(command, "cats")
     command.add_argument("--solver", choices=SOLVERS, help="how to step; as published with the guidance if not given")
     command.add_argument("--noise", type=float, default=0.0, metavar="N", help="of the measurement, in levels of 255")
+    command.add_argument("--photons", type=float, metavar="N", help="counted at white, instead of --noise; for dps")
     command.add_argument("--jumps", type=jumps, metavar="L,N", help="go through each L steps N times: repaint 10,10")
     command.add_argument("--simulate", action="store_true", help="PHOTO is clean: measure it, solve, and tell the PSNR")
     command.add_argument("--compare", action="store_true", help="also write pseudoinverse | output side by side")

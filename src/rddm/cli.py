@@ -71,7 +71,9 @@ def solve(args: argparse.Namespace) -> int:
     """Solve an inverse problem."""
     from rddm.solve import Options, solve_file
 
-    options = Options(args.steps, args.solver, args.seed, args.noise, args.jumps, args.simulate, args.compare)
+    options = Options(
+        args.steps, args.solver, args.seed, args.noise, args.jumps, args.simulate, args.compare, args.photons
+    )
     solve_file(args.input, args.out, args.operator, args.guidance, args.model, args.device, options)
     return 0
 

@@ -109,7 +109,8 @@ def start(x_in: Tensor, node: Node, noise: Noise) -> Tensor:
 def estimate(
     denoiser: Denoiser, guidance: Guidance, x_t: Tensor, x_in: Tensor, node: Node
 ) -> tuple[Tensor, Prediction, Prediction]:
-    """Return the state, the denoiser's estimate, with gradients if the guidance needs them, and the corrected one."""
+    """Return the state shown, the denoiser's estimate (with gradients where they are needed), and the corrected one."""
+    x_t = guidance.show(x_t)
     if not guidance.needs_grad:
         prediction = denoiser(x_t, x_in, node)
         return x_t, prediction, guidance.correct(prediction, x_t, node)
@@ -139,7 +140,8 @@ def iterate(
     prediction = history = None
     for step, (now, then) in enumerate(zip(trajectory, trajectory[1:]), 1):
         if prediction is not None and climbs(now, then):  # a forward step, no call needed
-            x_t, history = transition(x_t, prediction, now, then, guidance.climb(now, then), noise(x_t)), None
+            x_t = transition(x_t, prediction, now, then, guidance.climb(now, then), noise(x_t))
+            x_t, history = guidance.show(x_t), None
             corrected = prediction
         else:
             seen, asked, corrected = estimate(denoiser, guidance, x_t, x_in, now)

@@ -17,7 +17,7 @@ from rddm.errors import UserError
 from rddm.guidance import GUIDANCES, GuidanceRow, Keep
 from rddm.metrics import psnr
 from rddm.model import Model, load
-from rddm.operators import GaussianNoise, Operator, Plan, parse_operator
+from rddm.operators import GaussianNoise, NoiseModel, Operator, Plan, PoissonNoise, parse_operator
 from rddm.operators.text import Place, shrunk
 from rddm.photo import Photo, Pixels, from_float, read_photo, side_by_side, to_float, write_photo
 from rddm.report import fit_for
@@ -33,8 +33,9 @@ STEPS = 50
 class Options:
     """How to solve: ``steps`` network calls per window without jumps, 50 if None; ``noise`` in levels of 255.
 
-    ``solver`` None is the step that the guidance was published with, and ``jumps`` the length and the number of visits.
-    With ``simulate`` the photo is clean, and is measured first.
+    ``photons`` counted at white, if not None, are the noise instead. ``solver`` None is the step that the guidance was
+    published with, and ``jumps`` the length and the number of visits. With ``simulate`` the photo is clean, and is
+    measured first.
     """
 
     steps: int | None = None
@@ -44,6 +45,7 @@ class Options:
     jumps: tuple[int, int] | None = None
     simulate: bool = False
     compare: bool = False
+    photons: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Problem:
         row: the guidance.
         trajectory: the nodes to visit.
         solver: how.
-        sigma: of the measurement's noise, for images in [-1, 1].
+        noise: of the measurement, for images in [-1, 1].
         seed: of the noise.
         calls: network calls for each window.
     """
@@ -72,7 +74,7 @@ class Problem:
     row: GuidanceRow
     trajectory: Trajectory
     solver: Solver
-    sigma: float
+    noise: NoiseModel
     seed: int
     calls: int
 
@@ -124,15 +126,30 @@ def prepare(model: Model, plan: Plan, guidance: str, sides: tuple[int, int], opt
     operator = plan(shape)
     steps = STEPS if options.steps is None else options.steps
     solver = Ancestral(row.gain) if options.solver is None else SOLVERS[options.solver]
-    sigma = GaussianNoise(options.noise * 2 / 255).sigma
+    noise = noise_of(plan, options)
     try:
         trajectory = row.grid(spec.method.path, steps)
         trajectory = trajectory if options.jumps is None else resampled(trajectory, *options.jumps)
         calls = calls_of(trajectory, solver)
     except ValueError as error:
         raise UserError(str(error)) from None
-    row.make(operator, torch.zeros(0), sigma, steps)  # complains if the guidance needs what the operator has not
-    return Problem(model, plan, operator, shape, windows, row, trajectory, solver, sigma, options.seed, calls)
+    row.against(operator, torch.zeros(0), noise, steps)  # complains if the guidance needs what the operator has not
+    return Problem(model, plan, operator, shape, windows, row, trajectory, solver, noise, options.seed, calls)
+
+
+def noise_of(plan: Plan, options: Options) -> NoiseModel:
+    """Return the noise of a measurement.
+
+    Raises:
+        UserError: if there is less than none, there are two kinds, or what has photons is no picture.
+    """
+    if options.photons is None:
+        return GaussianNoise(options.noise * 2 / 255)
+    if options.noise:
+        raise UserError(f"--photons: found --noise {options.noise:g} as well, expected one of the two")
+    if not plan.picture:
+        raise UserError(f"{plan.text}: measures no picture, whose photons are counted; expected --noise")
+    return PoissonNoise(options.photons)
 
 
 def windows_of(model: Model, plan: Plan, height: int, width: int) -> list[Place]:
@@ -166,9 +183,10 @@ def measurement(problem: Problem, pixels: Pixels, options: Options) -> Tensor:
     photo = (torch.from_numpy(to_float(np.ascontiguousarray(pixels))).permute(2, 0, 1)[None] * 2 - 1).to(device)
     expected = problem.operator.A(torch.zeros(1, *problem.shape, device=device)).shape
     if options.simulate:
-        noise = GaussianNoise(problem.sigma)
         clean = photo.expand(1, *problem.shape)
-        return problem.plan.hidden(noise(problem.operator.A(clean), torch.Generator().manual_seed(options.seed)))
+        return problem.plan.hidden(
+            problem.noise(problem.operator.A(clean), torch.Generator().manual_seed(options.seed))
+        )
     photo = photo.mean(1, keepdim=True) if expected[1] == 1 else photo.expand(1, 3, -1, -1)
     return problem.plan.hidden(photo)
 
@@ -200,7 +218,7 @@ def solved_window(
     part = shrunk(window, problem.plan.factor)
     seen = y if alone else y[..., part.rows, part.columns]
     steps = len(problem.trajectory) - 1
-    guidance = problem.row.make(operator, seen, problem.sigma, steps)
+    guidance = problem.row.against(operator, seen, problem.noise, steps)
     guidance = Keep(guidance, image.clone(), known.clone()) if bool(known.any()) else guidance
     noise = TileNoise(field, Tile(window.rows.start, window.columns.start, window.rows.stop, window.columns.stop))
     zeros, x_0 = torch.zeros_like(image), image

@@ -7,7 +7,7 @@ What a guidance is stands in ``base``; ``GUIDANCES`` is the table that ``rddm so
 """
 
 from rddm.guidance.base import Guidance, Measured, additive, forward, renoise
-from rddm.guidance.blend import ILVR, MCG, Keep, RePaint
+from rddm.guidance.blend import ILVR, MCG, Keep, Paste, RePaint
 from rddm.guidance.classifier import Classifier, ClassifierFree
 from rddm.guidance.gradient import DPS, PiGDM
 from rddm.guidance.levels import even, geometric, node_of
@@ -16,6 +16,6 @@ from rddm.guidance.table import GUIDANCES, GuidanceRow
 
 __all__ = [
     "DDNM", "DDRM", "DPS", "GUIDANCES", "ILVR", "MCG", "Classifier", "ClassifierFree", "DDNMPlus", "DiffPIR",
-    "Guidance", "GuidanceRow", "Keep", "Measured", "PiGDM", "RePaint", "additive", "even", "forward", "geometric",
-    "node_of", "renoise",
+    "Guidance", "GuidanceRow", "Keep", "Measured", "Paste", "PiGDM", "RePaint", "additive", "even", "forward",
+    "geometric", "node_of", "renoise",
 ]  # fmt: skip

@@ -1,8 +1,9 @@
-"""What a guidance is: two places where a sampler listens to a measurement, whatever its solver and its row.
+"""What a guidance is: places where a sampler listens to a measurement, whatever its solver and its row.
 
 After the denoiser was asked, ``correct`` may change the estimate; after the solver moved, ``project`` may change the
-state. Both leave what they are given unless a guidance says otherwise, so any guidance works with any solver. It needs
-a row that starts from noise alone, ``x_in = 0``: then with ``a = 1 - abar`` and ``c = bbar`` a state is
+state. What is known without noise may be pasted before, by ``show``, into whatever the denoiser is asked about. All
+leave what they are given unless a guidance says otherwise, so any guidance works with any solver. It needs a row that
+starts from noise alone, ``x_in = 0``: then with ``a = 1 - abar`` and ``c = bbar`` a state is
 
     x_t = a x_0 + c eps,
 
@@ -44,6 +45,10 @@ class Guidance:
 
     needs_grad: ClassVar[bool] = False
     climb: ClassVar[Gain] = additive
+
+    def show(self, x_t: Tensor) -> Tensor:
+        """Return the state that the denoiser is asked about, and the solver moves, in place of ``x_t``."""
+        return x_t
 
     def correct(self, prediction: Prediction, x_t: Tensor, node: Node) -> Prediction:
         """Return what the solver is told in place of the denoiser's estimate at ``x_t``."""

@@ -1,4 +1,4 @@
-"""Guidance that pastes what was measured into the state, noised to its level: ILVR, RePaint, MCG; and known pixels."""
+"""Guidance that pastes what was measured into the state: noised to its level (ILVR, RePaint, MCG), and known pixels."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -75,7 +75,8 @@ class MCG(DPS):
     """
 
     def __post_init__(self) -> None:
-        """Check the operator."""
+        """Check the operator and the noise."""
+        super().__post_init__()
         linear(self.operator, "mcg")
 
     def project(
@@ -101,6 +102,10 @@ class Keep(Guidance):
         self.guidance, self.x_0, self.known = guidance, x_0, known
         self.needs_grad, self.climb = guidance.needs_grad, guidance.climb  # pyright: ignore[reportAttributeAccessIssue]
 
+    def show(self, x_t: Tensor) -> Tensor:
+        """Return what the other guidance shows."""
+        return self.guidance.show(x_t)
+
     def correct(self, prediction: Prediction, x_t: Tensor, node: Node) -> Prediction:
         """Return the other guidance's estimate, with the solved pixels in it."""
         corrected = self.guidance.correct(prediction, x_t, node)
@@ -115,3 +120,36 @@ class Keep(Guidance):
         eps = eps_from_res(x_in - self.x_0, x_t.detach(), x_in, now)
         kept = self.x_0 + then.abar * (x_in - self.x_0) + then.bbar * eps
         return torch.where(self.known, kept, x_next)
+
+
+@dataclass(frozen=True)
+class Paste(Guidance):
+    """Known pixels without noise: the denoiser is shown the clean image there at every call, the first one too.
+
+    There the state is the clean image at any node, so that ``res`` and ``eps`` are zero and no flow moves it; what a
+    solver draws there is pasted over. For networks that were trained so; others expect noise there (RePaint).
+
+    Arguments:
+        x_0: the image in [-1, 1], anything where it is not known, broadcast against the state.
+        known: likewise, true where it is known.
+
+    Source: Saharia et al., Palette, SIGGRAPH 2022, inpainting and uncropping.
+    """
+
+    x_0: Tensor
+    known: Tensor
+
+    def show(self, x_t: Tensor) -> Tensor:
+        """Return the state with the known pixels in it."""
+        return torch.where(self.known, self.x_0, x_t)
+
+    def correct(self, prediction: Prediction, x_t: Tensor, node: Node) -> Prediction:
+        """Return the estimate with the known pixels in it."""
+        none = torch.zeros_like(x_t)
+        return Prediction(*(torch.where(self.known, k, p) for k, p in zip((self.x_0, none, none), prediction)))
+
+    def project(
+        self, x_next: Tensor, x_t: Tensor, prediction: Prediction, now: Node, then: Node, noise: Noise
+    ) -> Tensor:
+        """Return the state with the known pixels in it."""
+        return self.show(x_next)

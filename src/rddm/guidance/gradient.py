@@ -11,7 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from rddm.errors import UserError
 from rddm.guidance.base import Measured, completed, linear, misfit, regularised
+from rddm.operators.noise import NoiseModel
 from rddm.path import Node, Noise
 from rddm.prediction import Prediction
 
@@ -23,24 +25,46 @@ def norms(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DPS(Measured):
-    """``x_s <- x_s - scale grad_{x_t} |y - A(x_0^)|``, the norm not squared; any differentiable operator will do.
+    """``x_s <- x_s - scale grad_{x_t} |W (y - A(x_0^))|``, the norm not squared; any differentiable operator will do.
+
+    ``W`` is 1, or for noise that is not the same everywhere ``r / std``, ``std`` being told by ``noise`` at ``y`` and
+    ``r`` its root mean square over the image: the direction is that of the likelihood, shot noise taken for Gaussian,
+    and the norm of the noise alone what it is unweighted, so that ``scale`` means the same.
 
     Arguments:
         scale: of a step. Published, for the 1000 steps of a DDPM: 0.3 for enlarging and blur, 0.5 for inpainting, 1 for
             phase retrieval. The sum over all steps is what counts: fewer steps want more of it.
+        noise: of the measurement; the same everywhere if None.
 
-    Source: Chung et al., Diffusion Posterior Sampling, ICLR 2023, Algorithm 1 with zeta = scale / norm.
+    Raises:
+        UserError: if there is a noise model, and somewhere no noise.
+
+    Source: Chung et al., Diffusion Posterior Sampling, ICLR 2023, Algorithm 1 with zeta = scale / norm, and its misfit
+    for Poisson noise.
     """
 
     needs_grad: ClassVar[bool] = True
     scale: float = 0.3
+    noise: NoiseModel | None = None
+
+    def __post_init__(self) -> None:
+        """Check the noise."""
+        if self.noise is not None and not bool((self.noise.std(self.y) > 0).all()):
+            raise UserError("dps: found a standard deviation of 0 in the noise, expected more, or no noise model")
+
+    def whitened(self, residual: Tensor) -> Tensor:
+        """Return a misfit with noise of the same strength everywhere."""
+        if self.noise is None:
+            return residual
+        std = self.noise.std(self.y)
+        return residual * (norms(std) / std[0].numel() ** 0.5).view(-1, *(1,) * (std.ndim - 1)) / std
 
     def project(
         self, x_next: Tensor, x_t: Tensor, prediction: Prediction, now: Node, then: Node, noise: Noise
     ) -> Tensor:
         """Return the state, moved down the gradient."""
         with torch.enable_grad():
-            total = norms(misfit(self.operator, prediction.x_0, self.y)).sum()
+            total = norms(self.whitened(misfit(self.operator, prediction.x_0, self.y))).sum()
         (gradient,) = torch.autograd.grad(total, x_t)
         return x_next - self.scale * gradient
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rddm.errors import UserError
 from rddm.guidance.base import Guidance
 from rddm.guidance.blend import ILVR, MCG, RePaint
 from rddm.guidance.gradient import DPS, PiGDM, published
 from rddm.guidance.levels import even, geometric
 from rddm.guidance.projection import DDNM, DDRM, DDNMPlus, DiffPIR
 from rddm.operators.base import Operator
+from rddm.operators.noise import GaussianNoise, NoiseModel
 from rddm.path import Node, Path
 from rddm.transition import Gain, markov, naive, stochastic
 
@@ -29,6 +31,8 @@ class GuidanceRow:
         noise: whether it counts with noise in the measurement.
         reference: where it was published.
         grid: ``(path, steps) -> trajectory``, the nodes to visit.
+        weighed: ``(operator, y, noise, steps) -> guidance`` for noise that is not the same everywhere; None if it keeps
+            one ``sigma``.
     """
 
     name: str
@@ -38,6 +42,21 @@ class GuidanceRow:
     noise: bool
     reference: str
     grid: Callable[[Path, int], list[Node]] = even
+    weighed: Callable[[Operator, Tensor, NoiseModel, int], Guidance] | None = None
+
+    def against(self, operator: Operator, y: Tensor, noise: NoiseModel, steps: int) -> Guidance:
+        """Return the guidance for a measurement with ``noise``.
+
+        Raises:
+            UserError: if the noise differs from place to place and the guidance keeps one ``sigma``, or the operator
+                has not what it needs.
+        """
+        if isinstance(noise, GaussianNoise):
+            return self.make(operator, y, noise.sigma, steps)
+        if self.weighed is None:
+            names = ", ".join(row.name for row in ROWS if row.weighed is not None)
+            raise UserError(f"{self.name}: counts with the same noise everywhere, found photons; expected {names}")
+        return self.weighed(operator, y, noise, steps)
 
 
 def scale(steps: int) -> float:
@@ -69,7 +88,7 @@ ROWS = (
     ),
     GuidanceRow(
         "dps", lambda o, y, s, n: DPS(o, y, scale(n)), markov, "A", True,
-        "Chung et al., Diffusion Posterior Sampling, ICLR 2023",
+        "Chung et al., Diffusion Posterior Sampling, ICLR 2023", weighed=lambda o, y, m, n: DPS(o, y, scale(n), m),
     ),
     GuidanceRow(
         "mcg", lambda o, y, s, n: MCG(o, y, scale(n)), markov, "A_adjoint", False,

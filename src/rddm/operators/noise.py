@@ -10,10 +10,14 @@ from rddm.errors import UserError
 
 
 class NoiseModel(Protocol):
-    """Draws a noisy measurement."""
+    """Draws a noisy measurement, and tells how far off one is."""
 
     def __call__(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return ``y`` with noise, drawn from ``generator`` (torch's own if None)."""
+        ...
+
+    def std(self, y: Tensor) -> Tensor:
+        """Return the standard deviation of the noise in a measurement, of the shape of ``y``."""
         ...
 
 
@@ -39,6 +43,10 @@ class GaussianNoise:
         """Return the noisy measurement."""
         return y + self.sigma * torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device)
 
+    def std(self, y: Tensor) -> Tensor:
+        """Return ``sigma`` everywhere."""
+        return torch.full_like(y, self.sigma)
+
 
 @dataclass(frozen=True)
 class PoissonNoise:
@@ -62,3 +70,8 @@ class PoissonNoise:
         """Return the noisy measurement; what is below black, -1, gives no photons."""
         expected = ((y.cpu() + 1) / 2).clamp_min(0) * self.photons
         return (torch.poisson(expected, generator) / self.photons * 2 - 1).to(y)
+
+    def std(self, y: Tensor) -> Tensor:
+        """Return ``2 sqrt(n) / photons`` for ``n`` photons counted, at least one: shot noise, its mean taken as met."""
+        counted = (self.photons * (y + 1) / 2).clamp_min(1)
+        return 2 * counted.sqrt() / self.photons

@@ -17,10 +17,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(VENV)/.base
+bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/import_time.py
-	$(BIN)/python benchmarks/throughput.py
-	$(BIN)/python benchmarks/large_photo.py
+	$(BIN)/python benchmarks/bench.py
 
 table: $(VENV)/.base
 	$(BIN)/python examples/readme_tables.py

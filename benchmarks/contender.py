@@ -1,8 +1,8 @@
 """One contender in a process of its own: ``python benchmarks/contender.py NAME SIDE``.
 
-It says ``ready`` on a line, then answers every line on its input with the seconds that one call took, and when there are
-no more lines with the bytes that the process held before the first call and at most. Any command that does so can be a
-column (``--reference`` of ``benchmarks/bench.py``); what it may leave out is ``--save FILE``, the output as ``.npy``.
+It says ``ready`` on a line, then answers every line on its input with the seconds that one call took, and when there
+are no more lines with the bytes that the process held before the first call and at most. Any command that does so can
+be a column (``--reference`` of ``benchmarks/bench.py``); it gets the side alone.
 
     plain, fused, int8, training-net   the published network: the plain way, as rddm restores, and as rddm trains
     train-plain, train-ours            one update of its training, batch 4: forward, backward, Adam, average

@@ -13,8 +13,8 @@ from rddm.recipe import Recipe
 Maker = Callable[[Iterable[nn.Parameter], Recipe], Optimizer]
 
 OPTIMISERS: dict[str, Maker] = {
-    "adam": lambda weights, r: Adam(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay),
-    "adamw": lambda weights, r: AdamW(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay),
+    "adam": lambda weights, r: Adam(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay, fused=True),
+    "adamw": lambda weights, r: AdamW(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay, fused=True),
     "radam": lambda weights, r: RAdam(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay),
 }
 

@@ -25,6 +25,7 @@ from rddm.journal import Journal, Stopwatch, clock
 from rddm.loss import Batch, Compared, Distance, compare, distances
 from rddm.model import load, network
 from rddm.nn.spatial import LAYOUT
+from rddm.nn.unet import UNetConfig
 from rddm.optimise import OPTIMISERS, average, distance_of, learning_rate
 from rddm.recipe import Recipe
 from rddm.validate import score, spec_of
@@ -119,8 +120,9 @@ class Run:
         check_precision(recipe, accelerator.device)
         self.recipe, self.accelerator, self.perceptual = recipe, accelerator, perceptual
         self.distance = distance_of(recipe)
-        layout = LAYOUT[recipe.network.dims]
-        self.net = fresh(recipe).to(accelerator.device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+        self.net = fresh(recipe).to(accelerator.device)
+        if not isinstance(recipe.network, UNetConfig):  # whose kernels are standardised row by row at every pass
+            self.net.to(memory_format=LAYOUT[recipe.network.dims])  # pyright: ignore[reportCallIssue]
         self.ema = deepcopy(self.net).requires_grad_(False)
         optimiser = OPTIMISERS[recipe.optimiser](self.net.parameters(), recipe)
         fast: Any = torch.compile(self.net) if recipe.compile else self.net

@@ -38,9 +38,8 @@ class WeightStandardized(_ConvNd):
 
     def standardized_weight(self) -> Tensor:
         """The kernel that is in fact applied, in the dtype of the stored one."""
-        weight = at_least_float32(self.weight)
-        variance, mean = torch.var_mean(weight, dim=tuple(range(1, weight.ndim)), keepdim=True, correction=0)
-        return ((weight - mean) * torch.rsqrt(variance + EPS)).to(self.weight.dtype)
+        rows = at_least_float32(self.weight).flatten(1)  # a layer norm is just that, in one pass
+        return F.layer_norm(rows, rows.shape[1:], eps=EPS).to(self.weight.dtype).view_as(self.weight)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, C, *spatial) to (B, C', *spatial')."""
@@ -71,9 +70,8 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, *spatial) to the same shape and dtype."""
-        wide = at_least_float32(x)
-        variance, mean = torch.var_mean(wide, dim=1, keepdim=True, correction=0)
-        return ((wide - mean) * torch.rsqrt(variance + EPS) * self.gain).to(x.dtype)
+        gain = at_least_float32(self.gain.flatten())
+        return F.layer_norm(at_least_float32(x).movedim(1, -1), gain.shape, gain, None, EPS).to(x.dtype).movedim(-1, 1)
 
 
 def sinusoids(clock: Tensor, dim: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Everything that README says of speed, measured side by side on this machine: ``make bench``, about ten minutes.
 
-Writes ``bench.json``, ``bench.md`` and ``growth.png`` to ``--out``. With ``--reference COMMAND`` someone else's published
-network is a column beside ours (see ``benchmarks/contender.py`` for what it is asked).
+Writes ``bench.json``, ``bench.md`` and ``growth.png`` to ``--out``. With ``--reference COMMAND`` someone else's network
+is a column beside ours (see ``benchmarks/contender.py`` for what it is asked).
 """
 
 import argparse

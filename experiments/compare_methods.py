@@ -47,7 +47,10 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="in small, on data of its own")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    updates, tasks = (QUICK if options.quick else options.updates), options.task or list(TASKS)[: 1 if options.quick else None]
+    updates, tasks = (
+        (QUICK if options.quick else options.updates),
+        options.task or list(TASKS)[: 1 if options.quick else None],
+    )
     if options.smoke:
         options.data, updates, options.methods = Path(tempfile.mkdtemp()), 2, "rddm-res,sr3"
         miniature(options.data)

@@ -264,3 +264,12 @@ def test_tables_print_in_a_fresh_interpreter() -> None:
     assert len(lines) == 1 + len(METHODS) >= 9 and all(name in done.stdout for name in METHODS)
     done = subprocess.run([sys.executable, "-m", "rddm", "models"], capture_output=True, text=True, check=True)
     assert "low-light" in done.stdout and "dB" in done.stdout
+
+
+def test_output_that_nobody_reads_any_more() -> None:
+    """``rddm models | head``: the command ends, and complains of nothing."""
+    command = [sys.executable, "-c", "import sys; from rddm.cli import main; sys.exit(main(['models']))"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 1

@@ -28,7 +28,7 @@ def test_twenty_lines_do_what_restore_does(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples" / "twenty_lines.py"), "in.png", "out.png"]
     subprocess.run(command, cwd=tmp_path, check=True)
     by_hand = np.asarray(Image.open(tmp_path / "out.png")).astype(int)
-    restored = np.asarray(rddm.load("low-light").restore(Image.open(tmp_path / "in.png"))).astype(int)
+    restored = np.asarray(rddm.load("low-light").restore(Image.open(tmp_path / "in.png"), steps=2)).astype(int)
     assert np.abs(by_hand - restored).mean() < 2  # of 255; the solvers and the noise differ: measured 1.03
 
 

@@ -313,3 +313,8 @@ def test_compare_methods(tmp_path: Path) -> None:
         found = json.loads((tmp_path / task / "comparison.json").read_text())
         assert [*found] == ["input", "rddm-res", "sr3"] and {"1", "100"} <= found["sr3"].keys()
         assert (tmp_path / task / "calls.png").exists() and (tmp_path / task / "comparison.png").exists()
+
+
+def test_steps(tmp_path: Path) -> None:
+    printed = smoke("steps", tmp_path)
+    assert "int8" in printed and "psnr" in (tmp_path / "steps.json").read_text()

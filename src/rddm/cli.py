@@ -6,6 +6,7 @@ that needs them: ``rddm --help`` answers at once.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -188,3 +189,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rddm: interrupted; finished files are kept, nothing is half-written", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, as head does, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+        return 1

@@ -1,8 +1,8 @@
 """How many steps, and which engine, for the low-light model: ``python experiments/steps.py --data .jobdata/low-light``.
 
-On what its training held out (28 crops of LOL's training photographs, as ``jobs/pack.py`` lays them out): PSNR and SSIM in
-RGB, and how far apart the texture of outputs and targets is (rms of wavelet features). What comes out chose the default;
-the test split is not touched. Writes ``docs/steps.json``.
+On what its training held out (24 crops of LOL's training photographs, as ``jobs/pack.py`` lays them out): PSNR and
+SSIM in RGB, and how far apart the texture of outputs and targets is (rms of wavelet features). What comes out chose the
+default; the test split is not touched. Writes ``steps.json``.
 """
 
 import argparse

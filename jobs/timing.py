@@ -9,15 +9,21 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+for folder in ("src", "benchmarks"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
 import torch
 from low_light import RECIPE
+from plain import plain
+from torch import nn
 
 from rddm.cost import gmacs
+from rddm.engines import ENGINES, Cast
 from rddm.model import Model
 from rddm.nn.unet import UNetConfig
 from rddm.recipes import published_low_light, restore
@@ -62,6 +68,25 @@ def works(model: Model, dtype: torch.dtype, batch: int, side: int, device: torch
     return {"call": call, "train": train}
 
 
+def engines(model: Model, batch: int, side: int, device: torch.device) -> dict[str, Work]:
+    """Return a call of a published network in the plain way and by every engine, and a plain training pass."""
+    config, net = model.spec.network, model.net.to(device)
+    slow = plain(deepcopy(net))
+    nets = {"plain": slow, "fused": ENGINES["float32"].make(deepcopy(net)), "half": Cast(deepcopy(net), torch.bfloat16)}
+    if device.type == "cuda":
+        nets["half compiled"] = torch.compile(Cast(deepcopy(net), torch.bfloat16), mode="reduce-overhead")
+    x = torch.randn(batch, config.in_channels, side, side, device=device)
+    told = torch.zeros(batch, config.told, device=device)
+
+    def call(net: nn.Module) -> object:
+        with torch.inference_mode():
+            return net(x, told)
+
+    works: dict[str, Work] = {f"{name} call": partial(call, net) for name, net in nets.items()}
+    works["plain train"] = lambda: torch.stack([image.abs().mean() for image in slow(x, told)]).sum().backward()
+    return works
+
+
 def main(out: Path, smoke: bool) -> None:
     """Time everything, write ``timing.json``, and print one line."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -74,6 +99,10 @@ def main(out: Path, smoke: bool) -> None:
             for batch in batches:
                 found = works(model, dtype, batch, side, device)
                 cases |= {f"{name} {precision} batch {batch} {kind}": work for kind, work in found.items()}
+        if name == "published":
+            for batch in batches:
+                found = engines(Model(ModelSpec(name, config, recipe.method)), batch, side, device)
+                cases |= {f"{name} batch {batch} {kind}": work for kind, work in found.items()}
     for work in cases.values():
         timed(work, device)
     rows = [{case: timed(work, device) for case, work in cases.items()} for _ in range(rounds)]

@@ -318,3 +318,11 @@ def test_compare_methods(tmp_path: Path) -> None:
 def test_steps(tmp_path: Path) -> None:
     printed = smoke("steps", tmp_path)
     assert "int8" in printed and "psnr" in (tmp_path / "steps.json").read_text()
+
+
+def test_classifier(tmp_path: Path) -> None:
+    printed = smoke("classifier", tmp_path)
+    found = json.loads((tmp_path / "classifier.json").read_text())
+    assert "judged rightly" in printed and {"cool 0", "warm 1"} <= found["samples"].keys()
+    assert found["samples"]["warm 0"] == found["samples"]["cool 0"]  # without a gradient the labels do nothing
+    assert Image.open(tmp_path / "classifier.jpg").width > 64

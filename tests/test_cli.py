@@ -16,9 +16,12 @@ from models import restoring_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from rddm import photo
+import rddm
+from rddm import arguments, photo
 from rddm.batch import Options, restore_files
 from rddm.cli import main
+from rddm.engines import ENGINES
+from rddm.loss import DISTANCES
 from rddm.methods import METHODS
 from rddm.model import Model, load
 from rddm.nn.compact import CompactConfig
@@ -273,3 +276,9 @@ def test_output_that_nobody_reads_any_more() -> None:
     assert process.stdout and process.stderr
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 1
+
+
+def test_the_parser_names_what_the_tables_hold() -> None:
+    """It does not import them, so that ``rddm --help`` answers at once."""
+    assert arguments.SOLVERS == (*rddm.SOLVERS,)
+    assert arguments.ENGINES == (*ENGINES,) and arguments.LOSSES == (*DISTANCES,)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 SOLVERS = ("ancestral", "euler", "heun", "ab2", "dpm++", "sde", "mean-ode", "pc", "churn", "hybrid")
+LOSSES = ("l1", "l2", "charbonnier", "likelihood")
 ENGINES = ("float32", "int8", "bfloat16")
 
 
@@ -63,6 +64,9 @@ def add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--side", type=int, default=64, help="of the pieces, in pixels (64)")
     command.add_argument("--batch", type=int, default=8, help="pieces in an update (8)")
     command.add_argument("--fit", choices=["crop", "resize"], default="crop", help="cut pieces, or resize the photos")
+    command.add_argument(
+        "--loss", choices=LOSSES, default="l1", help="of all; likelihood is for ir-sde, refusion, goub"
+    )
     command.add_argument("--seed", type=int, default=0, help="of weights, pieces, times and noise (0)")
     command.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for figures and pictures")
 

@@ -121,7 +121,7 @@ def compare_methods(args: argparse.Namespace) -> int:
     names = [name.strip() for name in args.methods.split(",") if name.strip()]
     sources = {kind: path for kind in ("clean", "degraded") if (path := getattr(args, kind)) is not None}
     try:
-        terms = Terms(args.steps, args.side, args.batch, args.fit, args.degrade, args.seed)
+        terms = Terms(args.steps, args.side, args.batch, args.fit, args.degrade, args.seed, args.loss)
         compared(terms, sources, names, args.out)
     except ValueError as error:
         raise UserError(str(error)) from None

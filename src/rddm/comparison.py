@@ -65,6 +65,7 @@ class Terms:
         fit: pieces cut out of the photographs, or these resized.
         degrade: the degradation, empty for pairs.
         seed: of weights, pieces, times and noise.
+        loss: a name in ``rddm.loss.DISTANCES``.
     """
 
     updates: int = 600
@@ -73,6 +74,7 @@ class Terms:
     fit: Literal["crop", "resize"] = "crop"
     degrade: str = ""
     seed: int = 0
+    loss: str = "l1"
 
     def recipe(self, row: Method) -> Recipe:
         """Return the training of a row."""
@@ -80,6 +82,7 @@ class Terms:
             row.name, row, fitted(NETWORK, row), "a comparison on equal terms", degrade=self.degrade,
             fit=self.fit, phases=(Phase(1.0, self.side, self.batch),), steps=self.updates, lr=1.2e-3,
             warmup=min(500, self.updates // 10), start_share=0.0, metric="psnr", seed=self.seed,
+            loss=self.loss,
         )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--task", choices=list(TASKS), action="append", help="both if not given")
     parser.add_argument("--methods", default="", metavar="A,B", help="all that restore if empty")
     parser.add_argument("--updates", type=int, default=FULL, help="of each training (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
     parser.add_argument("--loss", default="l1", help="of all rows (%(default)s)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} updates, low light alone")
     parser.add_argument("--smoke", action="store_true", help="in small, on data of its own")
@@ -58,7 +59,11 @@ def main() -> None:
     for task in tasks:
         terms, sources = TASKS[task]
         terms = replace(
-            terms, updates=updates, loss=options.loss, **({"side": 16, "batch": 2} if options.smoke else {})
+            terms,
+            updates=updates,
+            loss=options.loss,
+            seed=options.seed,
+            **({"side": 16, "batch": 2} if options.smoke else {}),
         )
         found = {kind: options.data / path for kind, path in sources.items()}
         compared(terms, found, [name for name in options.methods.split(",") if name], options.out / task)

@@ -1,5 +1,8 @@
 """Memory: how much a network will take, found without running it, and how much there is."""
 
+import ctypes
+import platform
+import sys
 import weakref
 from collections.abc import Callable
 from functools import lru_cache
@@ -23,6 +26,11 @@ class PeakMemory(TorchDispatchMode):
         super().__init__()
         self.alive = self.peak = 0
         self.views: dict[int, int] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare torch the import of its compiler, a second and a half, which is not to look into this one."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation and count what it returned."""
@@ -90,3 +98,16 @@ def available_bytes(device: torch.device) -> int:
 def resident_bytes() -> int:
     """Return how much this process holds now."""
     return psutil.Process().memory_info().rss
+
+
+def keep_freed() -> None:
+    """Have the C library keep what is freed for the next request, where it is glibc; elsewhere do nothing.
+
+    Training asks for the same sizes at every update. As it comes, glibc gives large pieces back to the system, which
+    hands them out again page by page, cleared.
+    """
+    threshold, trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(threshold, 1 << 30)
+        library.mallopt(trim, (1 << 31) - 1)

@@ -85,11 +85,13 @@ def our_update(side: int) -> Callable[[], Tensor]:
     from dataclasses import replace
 
     from rddm.loss import Batch
+    from rddm.memory import keep_freed
     from rddm.plan import accelerator_of
     from rddm.recipe import Phase
     from rddm.recipes import published_low_light
     from rddm.trainer import Run
 
+    keep_freed()  # as ``rddm train`` does
     recipe = replace(published_low_light(), phases=(Phase(1.0, side, BATCH),))
     run, draw = Run(recipe, accelerator_of(recipe)), torch.Generator().manual_seed(1)
 

@@ -105,9 +105,11 @@ def convert(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Train a model."""
+    from rddm.memory import keep_freed
     from rddm.options import Options
     from rddm.train import train_command
 
+    keep_freed()  # of the whole process, which is why no library function does it
     sources = args.clean, args.degraded, args.mask, args.degrade
     run = args.recipe, args.method, args.initial, args.out, args.steps, args.time, args.resume
     train_command(Options(*sources, *run, args.seed, args.precision))

@@ -23,7 +23,6 @@ from rddm.draws import Samples, collate
 from rddm.errors import UserError
 from rddm.journal import Journal, Stopwatch, clock
 from rddm.loss import Batch, Compared, Distance, compare, distances
-from rddm.memory import keep_freed
 from rddm.model import load, network
 from rddm.nn.spatial import LAYOUT
 from rddm.nn.unet import UNetConfig
@@ -119,7 +118,6 @@ class Run:
 
     def __init__(self, recipe: Recipe, accelerator: "Accelerator", perceptual: Distance | None = None) -> None:
         check_precision(recipe, accelerator.device)
-        keep_freed()
         self.recipe, self.accelerator, self.perceptual = recipe, accelerator, perceptual
         self.distance = distance_of(recipe)
         self.net = fresh(recipe).to(accelerator.device)

@@ -1,4 +1,4 @@
-"""Everything that README says of speed, measured side by side on this machine: ``make bench``, about ten minutes.
+"""Everything that README says of speed, measured side by side on this machine: ``make bench``, six minutes.
 
 Writes ``bench.json``, ``bench.md`` and ``growth.png`` to ``--out``. With ``--reference COMMAND`` someone else's network
 is a column beside ours (see ``benchmarks/contender.py`` for what it is asked).
@@ -108,7 +108,7 @@ def published(rounds: int, reference: str | None) -> tuple[Table, Facts]:
 
 
 def bundled(rounds: int) -> tuple[Table, Facts]:
-    """Return a call of the low-light model at 256x256 beside the published network's; both take two."""
+    """Return a call of the low-light model at 256x256 beside the published network's."""
     results = side_by_side(["plain", "fused", "low-light"], 256, 3 * rounds)
     network = load("low-light").spec.network
     facts = {

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rddm.comparison import pixels
 from rddm.guidance import Classifier, Guidance
 from rddm.model import Model, load
 from rddm.path import Node, gaussian, mix
@@ -107,8 +108,7 @@ def drawn(model: Model, guidance: Guidance, count: int) -> Tensor:
 
 def sheet(rows: list[Tensor]) -> Image.Image:
     """Return images by row, twice as large."""
-    pixels = [[((x.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy() for x in row] for row in rows]
-    image = Image.fromarray(stacked(pixels))
+    image = Image.fromarray(stacked([pixels(row) for row in rows]))
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
 
@@ -125,19 +125,19 @@ def main() -> None:
         options.data.mkdir(parents=True, exist_ok=True)
         sets.miniature_cats(options.data, 16)
     began, model = time.monotonic(), load("cats")
-    pixels = sets.Packed(options.data / sets.CATS, SIDE).images
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    packed = sets.Packed(options.data / sets.CATS, SIDE).images
+    images = torch.from_numpy(np.ascontiguousarray(packed)).permute(0, 3, 1, 2).float() / 127.5 - 1
     both, held = kinds(images), 1 if options.smoke else HELD
     path = model.spec.method.path
     judge = train((both[0][held:], both[1][held:]), path, updates)
     right = {str(t): accuracy(judge, (both[0][:held], both[1][:held]), path, t) for t in (0.1, 0.3, 0.5, 0.7, 0.9)}
     print("judged rightly, held out:", ", ".join(f"{value:.0%} at t = {t}" for t, value in right.items()))
-    rows, results, pictures = [], dict[str, dict[str, float]](), []
+    rows, results, pictures, middle = [], dict[str, dict[str, float]](), [], warmth(images).median()
     for label, kind in enumerate(KINDS):
         for scale in SCALES[: 2 if options.smoke else None]:
             found = drawn(model, Classifier(judge, torch.tensor([label]), scale), count)
             value = warmth(found)
-            warm = float((value > warmth(images).median()).float().mean())
+            warm = float((value > middle).float().mean())
             results[f"{kind} {scale:g}"] = {"share warm": warm, "warmth": float(value.mean())}
             rows.append([kind, f"{scale:g}", f"{warm:.0%}", f"{float(value.mean()):.3f}"])
             pictures += [found[:12]] if label or scale else []

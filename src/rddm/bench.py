@@ -11,9 +11,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,12 +52,20 @@ def machine(device: str) -> str:
     return f"{device}: {name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+def known() -> dict[str, Any]:
+    """Return what is kept, by machine; nothing if it cannot be read."""
+    try:
+        found = json.loads(cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def remembered(device: str) -> str:
     """Return the engine that was best on this machine; float32 if nothing is known of it."""
     try:
-        known = json.loads(cache_file().read_text(encoding="utf-8"))
-        name = known[machine(device)]["best"]
-    except (OSError, ValueError, LookupError, TypeError):
+        name = known()[machine(device)]["best"]
+    except (LookupError, TypeError):
         return DEFAULT
     return name if name in ENGINES and ENGINES[name].runs(torch.device(device)) else DEFAULT
 
@@ -70,14 +77,10 @@ def remember(device: str, best: str, seconds: dict[str, float]) -> Path:
         UserError: if the file cannot be written.
     """
     file = cache_file()
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    known = (known if isinstance(known, dict) else {}) | {machine(device): {"best": best, "seconds": seconds}}
+    kept = known() | {machine(device): {"best": best, "seconds": seconds}}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_aside(file, lambda part: part.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8"))
+        write_aside(file, lambda part: part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"{file}: cannot be written ({error.strerror}), expected another folder in RDDM_CACHE"
@@ -91,16 +94,13 @@ def best_of(timings: dict[str, Timing]) -> str:
     return fastest if timings[fastest].median <= WORTH * timings[DEFAULT].median else DEFAULT
 
 
-def measured_engines(
-    model: Model, device: str, pixels: Pixels, say: Callable[[str], None] = lambda _: None
-) -> dict[str, Timing]:
+def measured_engines(model: Model, device: str, pixels: Pixels) -> dict[str, Timing]:
     """Return what every engine that runs on a device takes to restore a photo in one piece, in turn.
 
     Arguments:
         model: as loaded; it is left as it is.
         device: where it lies.
         pixels: the photo.
-        say: told of each engine.
     """
     names = [name for name, engine in ENGINES.items() if engine.runs(torch.device(device))]
     models = {name: copy.deepcopy(model).optimize(name) for name in names}

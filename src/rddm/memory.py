@@ -27,11 +27,6 @@ class PeakMemory(TorchDispatchMode):
         self.alive = self.peak = 0
         self.views: dict[int, int] = {}
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Spare torch the import of its compiler, a second and a half, which is not to look into this one."""
-        return False
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation and count what it returned."""
         result = func(*args, **(kwargs or {}))

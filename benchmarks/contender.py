@@ -5,7 +5,9 @@ are no more lines with the bytes that the process held before the first call and
 be a column (``--reference`` of ``benchmarks/bench.py``); it gets the side alone.
 
     plain, fused, int8, training-net   the published network: the plain way, as rddm restores, and as rddm trains
+    bfloat16                           the same in half of the bits, on CPUs that compute so
     train-plain, train-ours            one update of its training, batch 4: forward, backward, Adam, average
+    train-bf16                         ours with ``--precision bf16``
     any bundled model                  a call of its network
 """
 
@@ -14,7 +16,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -32,6 +36,7 @@ CALLS = {
     "training-net": lambda net: net,
     "fused": ENGINES["float32"].make,
     "int8": ENGINES["int8"].make,
+    "bfloat16": ENGINES["bfloat16"].make,
 }
 BATCH = 4
 
@@ -80,19 +85,19 @@ def plain_update(side: int) -> Callable[[], Tensor]:
     return update
 
 
-def our_update(side: int) -> Callable[[], Tensor]:
+def our_update(side: int, precision: Literal["no", "bf16"] = "no") -> Callable[[], Tensor]:
     """Return one update of the same recipe as ``rddm train`` does it."""
     from dataclasses import replace
 
+    from rddm.heap import keep_freed
     from rddm.loss import Batch
-    from rddm.memory import keep_freed
     from rddm.plan import accelerator_of
     from rddm.recipe import Phase
     from rddm.recipes import published_low_light
     from rddm.trainer import Run
 
     keep_freed()  # as ``rddm train`` does
-    recipe = replace(published_low_light(), phases=(Phase(1.0, side, BATCH),))
+    recipe = replace(published_low_light(), phases=(Phase(1.0, side, BATCH),), precision=precision)
     run, draw = Run(recipe, accelerator_of(recipe)), torch.Generator().manual_seed(1)
 
     def update() -> Tensor:
@@ -114,7 +119,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(options.name.startswith("train-"))
-    updates = {"train-plain": plain_update, "train-ours": our_update}
+    updates = {
+        "train-plain": plain_update,
+        "train-ours": our_update,
+        "train-bf16": partial(our_update, precision="bf16"),
+    }
     once = updates[options.name](options.side) if options.name in updates else call(options.name, options.side)
     before = psutil.Process().memory_info().rss
     output = once()  # warms up

@@ -105,7 +105,8 @@ PLAIN: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def plain(net: nn.Module) -> nn.Module:
-    """Put the plain layers in place of a network's, in place."""
+    """Put the plain layers in place of a network's, in place; kernels and with them images have channels first."""
+    net.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     for name, part in [*net.named_children()]:
         plain(part)
         if type(part) in PLAIN:

@@ -16,7 +16,7 @@ from rddm.denoiser import GaussianOracle, NetworkDenoiser
 from rddm.errors import UserError
 from rddm.fitting import fitted
 from rddm.loss import DISTANCES, Batch, compare, frequency, losses
-from rddm.memory import call_bytes, training_bytes
+from rddm.memory import shape_bytes, training_bytes
 from rddm.methods import METHODS
 from rddm.model import network
 from rddm.nn.compact import Compact, CompactConfig, Several
@@ -206,8 +206,8 @@ def test_costs_grow_with_every_axis(dims: int) -> None:
     once, twice = (network_gmacs(config, *size) for size in ((64,) * dims, (64,) * (dims - 1) + (128,)))
     assert twice == pytest.approx(2 * once, rel=0.02)  # what the clock costs does not grow; measured: 0.016
     for shape in (config, UNetConfig(dim=8, mults=(1, 2), dims=dims)):
-        assert call_bytes(shape, *(16,) * dims) > 4 * shape.in_channels * 16**dims
-        assert training_bytes(shape, 2, 16) > call_bytes(shape, *(16,) * dims)
+        assert shape_bytes(shape, *(16,) * dims) > 4 * shape.in_channels * 16**dims
+        assert training_bytes(shape, 2, 16) > shape_bytes(shape, *(16,) * dims)
 
 
 def recipe_of(dims: int, channels: int, **shown: int) -> Recipe:

@@ -13,11 +13,11 @@ from test_unet import IO_FILES, clock_of, published_net, relative_error
 from torch import Tensor
 
 from rddm.errors import UserError
-from rddm.memory import PeakMemory, call_bytes
-from rddm.model import inference_network
+from rddm.memory import PeakMemory, shape_bytes
 from rddm.nn import fused
-from rddm.nn.fused import FusedAttention, Packed, fuse, packs, transposed
+from rddm.nn.fused import FusedAttention, fuse, transposed
 from rddm.nn.layers import LinearAttention
+from rddm.nn.packed import Packed, packs
 from rddm.nn.unet import HEADS, UNet, UNetConfig
 from rddm.restore import prepare, run
 
@@ -79,7 +79,7 @@ def test_golden_outputs_of_the_authors(golden: Path, file: str) -> None:
 def test_kernels_are_packed_where_onednn_is() -> None:
     """What the machines of CI have; a network elsewhere is fused without it, as that of float64 above is."""
     kinds = [part.packs for part in fuse(random_net(SMALL)).modules() if isinstance(part, Packed)]
-    assert packs() and len(kinds) > 20 and all(kinds)
+    assert packs(torch.zeros(1)) and len(kinds) > 20 and all(kinds)
 
 
 def test_a_transposed_convolution_enlarges_and_convolves() -> None:
@@ -107,12 +107,11 @@ def test_attention_in_pieces(monkeypatch: pytest.MonkeyPatch, piece: int) -> Non
 def test_memory_is_half() -> None:
     """Of the published network at 256x256; measured on shapes: 186 of 401 MB, and the count of a run agrees."""
     config = UNetConfig()
-    small = call_bytes(config, 256, 256, make=inference_network)
-    assert small < 0.5 * call_bytes(config, 256, 256)
+    assert shape_bytes(config, 256, 256, engine="float32") < 0.5 * shape_bytes(config, 256, 256)
     net, x = fuse(random_net(SMALL)), images(SMALL, 96, 96).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), PeakMemory() as counter:
         net(x, torch.zeros(1))
-    predicted = call_bytes(SMALL, 96, 96, make=inference_network) - 4 * x.numel()
+    predicted = shape_bytes(SMALL, 96, 96, engine="float32") - 4 * x.numel()
     assert predicted == pytest.approx(counter.peak, rel=0.1)
 
 

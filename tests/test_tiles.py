@@ -140,7 +140,7 @@ def test_memory_is_predicted(config: CompactConfig | UNetConfig) -> None:
         if event.name() == "[memory]":
             alive += event.nbytes()
             peak = max(peak, alive)
-    predicted = call_bytes(config, 160, 128) - 4 * x.numel()
+    predicted = call_bytes(model, 160, 128) - 4 * x.numel()
     assert predicted == pytest.approx(peak, rel=0.25)
 
 

@@ -105,7 +105,7 @@ def convert(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Train a model."""
-    from rddm.memory import keep_freed
+    from rddm.heap import keep_freed
     from rddm.options import Options
     from rddm.train import train_command
 

@@ -1,8 +1,8 @@
 """Engines: how a network is computed. What it computes stays the same, up to the engine's round-off.
 
-    float32     a published network fused (``rddm.nn.fused``), a compact one as it is
+    float32     a published network fused (``rddm.nn.fused``), a compact one with its kernels packed
     int8        convolutions on whole numbers (``rddm.nn.int8``), on CPUs with VNNI
-    bfloat16    everything in half of the bits, on GPUs that compute in it
+    bfloat16    everything in half of the bits, on GPUs and CPUs that compute in it
 
 OpenVINO takes as long as the first in float32, and a tenth less than the second in int8 (docs/speed.md): no engine.
 """
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from rddm.errors import UserError
-from rddm.nn.fused import fuse
+from rddm.nn.compact import Compact
+from rddm.nn.fused import fuse, quickest, swap
 from rddm.nn.int8 import available, quantise
+from rddm.nn.packed import has_bfloat16
 from rddm.nn.unet import UNet
 
 DEFAULT = "float32"
@@ -30,12 +32,14 @@ class Engine:
         make: ``net -> net``, which may change the network in place.
         runs: whether it runs on a device.
         needs: where it runs, in words.
+        shapes: what makes a network whose tensors have the same shapes, on no device.
     """
 
     name: str
     make: Callable[[nn.Module], nn.Module]
     runs: Callable[[torch.device], bool]
     needs: str
+    shapes: Callable[[nn.Module], nn.Module]
 
 
 class Cast(nn.Module):
@@ -51,24 +55,39 @@ class Cast(nn.Module):
 
 
 def prepared(net: nn.Module) -> nn.Module:
-    """Return a network fused, if it is a published one; channels last if not."""
+    """Return a network fused, if it is a published one; if not, with its kernels packed or channels last."""
     if isinstance(net, UNet):
         return fuse(net)
+    compact = [part for part in net.modules() if isinstance(part, Compact) and part.config.dims == 2]
+    for part in compact:
+        swap(part, quickest)
     pictures = any(weight.ndim == 4 for weight in net.parameters())
     return net.to(memory_format=torch.channels_last) if pictures else net  # pyright: ignore[reportCallIssue]
 
 
 def halves(device: torch.device) -> bool:
     """Tell whether a device computes in bfloat16 faster than in float32."""
+    if device.type == "cpu":
+        return has_bfloat16()
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def half(net: nn.Module) -> nn.Module:
+    """Return a network that computes in bfloat16."""
+    return Cast(net, torch.bfloat16)
+
+
+def whole(device: torch.device) -> bool:
+    """Tell whether a device computes on whole numbers faster than in float32."""
+    return device.type == "cpu" and available()
 
 
 ENGINES: dict[str, Engine] = {
     engine.name: engine
     for engine in (
-        Engine(DEFAULT, prepared, lambda device: True, "anywhere"),
-        Engine("int8", quantise, lambda device: device.type == "cpu" and available(), "on an x86 CPU with VNNI"),
-        Engine("bfloat16", lambda net: Cast(net, torch.bfloat16), halves, "on a GPU that computes in it"),
+        Engine(DEFAULT, prepared, lambda device: True, "anywhere", prepared),
+        Engine("int8", quantise, whole, "on an x86 CPU with VNNI", prepared),
+        Engine("bfloat16", half, halves, "where processors compute in it", half),
     )
 }
 

@@ -1,12 +1,10 @@
 """Memory: how much a network will take, found without running it, and how much there is."""
 
-import ctypes
-import platform
-import sys
+import math
 import weakref
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psutil
 import torch
@@ -14,9 +12,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rddm.model import network
+from rddm.model import Model, inference_network, network
 from rddm.nn.compact import CompactConfig
 from rddm.nn.unet import UNetConfig
+from rddm.spec import Shape
+
+SMALL = 4  # a small image's sides, times the network's stride
+PIXEL_BYTES: "WeakKeyDictionary[Model, dict[str | None, float]]" = WeakKeyDictionary()
 
 
 class PeakMemory(TorchDispatchMode):
@@ -26,6 +28,11 @@ class PeakMemory(TorchDispatchMode):
         super().__init__()
         self.alive = self.peak = 0
         self.views: dict[int, int] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Tell torch that its compiler never meets this class: elsewise it is imported, 1.5 s."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation and count what it returned."""
@@ -54,18 +61,54 @@ class PeakMemory(TorchDispatchMode):
             self.alive -= size
 
 
-@lru_cache(maxsize=256)  # the photos of a batch are often of one size
-def call_bytes(config: CompactConfig | UNetConfig, *size: int, make: Callable[[Any], nn.Module] = network) -> int:
-    """Return the peak bytes of one call of a network on an image, its input included, found on shapes alone.
+def call_bytes(model: Model, *size: int) -> int:
+    """Return the peak bytes of one call of a model's network on an image, its input included.
 
-    ``size`` is a side for each of the network's dimensions, ``make`` what makes a network of the configuration.
+    What a compact network holds is in proportion to the pixels, padded, so one small call tells. Others are asked on
+    shapes alone, for which torch imports its compiler (1 s, as long as a small photo takes).
+
+    Arguments:
+        model: as it will be asked, made fit for inference or not.
+        size: a side for each of the network's dimensions.
     """
-    with torch.device("meta"), torch.inference_mode():
-        copy = make(config)
+    config = model.spec.network
+    if not isinstance(config, CompactConfig):
+        return shape_bytes(config, *size, engine=model.engine)
+    return round(pixel_bytes(model, config) * padded(config, *size)) + 4 * config.in_channels * math.prod(size)
+
+
+def pixel_bytes(model: Model, config: CompactConfig) -> float:
+    """Return the peak bytes of a call of a compact network, for every pixel."""
+    known = PIXEL_BYTES.setdefault(model, {})
+    if model.engine not in known:
+        device, size = next(model.parameters()).device, (SMALL * config.stride,) * config.dims
+        x, clock = torch.zeros(1, config.in_channels, *size), torch.zeros(1, config.told)
+        known[model.engine] = peak_bytes(model.net, x.to(device), clock.to(device)) / math.prod(size)
+    return known[model.engine]
+
+
+def padded(config: CompactConfig, *size: int) -> int:
+    """Return the number of an image's pixels after it is padded as the network does."""
+    return math.prod(-(-side // config.stride) * config.stride for side in size)
+
+
+@lru_cache(maxsize=256)  # the photos of a batch are often of one size
+def shape_bytes(config: Shape, *size: int, engine: str | None = None) -> int:
+    """Return what :func:`call_bytes` does, of a network of a configuration, on shapes alone.
+
+    What int8 holds beside float32 is not seen.
+    """
+    with torch.device("meta"):
+        copy = network(config) if engine is None else inference_network(config, engine)
         x, clock = torch.empty(1, config.in_channels, *size), torch.empty(1, config.told)
-        with PeakMemory() as counter:
-            copy(x, clock)
-    return counter.peak + x.numel() * 4
+        return peak_bytes(copy, x, clock) + x.numel() * 4
+
+
+def peak_bytes(net: nn.Module, x: Tensor, clock: Tensor) -> int:
+    """Return the peak bytes of what one call makes."""
+    with torch.inference_mode(), PeakMemory() as counter:
+        net(x, clock)
+    return counter.peak
 
 
 @lru_cache(maxsize=8)
@@ -93,16 +136,3 @@ def available_bytes(device: torch.device) -> int:
 def resident_bytes() -> int:
     """Return how much this process holds now."""
     return psutil.Process().memory_info().rss
-
-
-def keep_freed() -> None:
-    """Have the C library keep what is freed for the next request, where it is glibc; elsewhere do nothing.
-
-    Training asks for the same sizes at every update. As it comes, glibc gives large pieces back to the system, which
-    hands them out again page by page, cleared.
-    """
-    threshold, trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        library = ctypes.CDLL(None)
-        library.mallopt(threshold, 1 << 30)
-        library.mallopt(trim, (1 << 31) - 1)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from rddm.denoiser import NetworkDenoiser
 from rddm.engines import DEFAULT as DEFAULT_ENGINE
-from rddm.engines import engine_for, prepared
+from rddm.engines import ENGINES, engine_for
 from rddm.errors import UserError
+from rddm.heap import give_back_freed
 from rddm.nn.compact import Compact, Several
 from rddm.nn.unet import UNet, UNetConfig
 from rddm.nn.unet2d import UNet2D, UNet2DConfig
@@ -37,9 +38,9 @@ def network(config: Shape) -> nn.Module:
     return Compact(config) if config.nets == 1 else Several(config)
 
 
-def inference_network(config: Shape) -> nn.Module:
-    """Return a network as :meth:`Model.optimize` leaves it, with fresh weights."""
-    return prepared(network(config))
+def inference_network(config: Shape, engine: str = DEFAULT_ENGINE) -> nn.Module:
+    """Return a network as :meth:`Model.optimize` leaves it, with fresh weights, as far as its shapes go."""
+    return ENGINES[engine].shapes(network(config))
 
 
 class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-restoration", "diffusion"]):
@@ -74,6 +75,7 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         if self.engine is None:
             self.net = engine_for(engine, next(self.parameters()).device).make(self.net)
             self.engine = engine
+            give_back_freed()  # the weights as they were loaded
         return self
 
     def denoiser(self, conditions: dict[str, Tensor] | None = None) -> NetworkDenoiser:

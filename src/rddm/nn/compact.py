@@ -174,12 +174,13 @@ class Compact(nn.Module):
 
     def told(self, numbers: Tensor) -> Tensor:
         """Return what the time's layers read: the clock's waves, the context, and what the thumbnail tells."""
-        numbers = numbers.to(torch.promote_types(self.enter.weight.dtype, torch.float32))
+        dtype = self.time[0].weight.dtype
+        numbers = numbers.to(torch.promote_types(dtype, torch.float32))
         end = 1 + self.config.context
         parts = [sinusoids(numbers[:, 0], WAVES), numbers[:, 1:end]]
         if self.glance is not None:
             side = self.config.thumbnail
-            thumbnail = numbers[:, end:].view(-1, 3, side, side).to(self.enter.weight.dtype)
+            thumbnail = numbers[:, end:].view(-1, 3, side, side).to(dtype)
             parts.append(self.glance(thumbnail).flatten(1).to(numbers.dtype))
         return torch.cat(parts, dim=1)
 

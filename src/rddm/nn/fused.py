@@ -18,7 +18,7 @@ Only photographs (two dimensions) have all of it; signals and videos have their 
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -29,17 +29,19 @@ from rddm.nn.layers import (
     ATTENTION_HEADS,
     EPS,
     ChannelNorm,
+    FullAttention,
     LinearAttention,
     ResBlock,
     WeightStandardized,
     at_least_float32,
 )
+from rddm.nn.packed import Packed, PackedLinear
 from rddm.nn.pooled import GroupNorm, Pooled
 from rddm.nn.spatial import over
 from rddm.nn.unet import UNet, UpStage
+from rddm.nn.winograd import Winograd, pays
 
-Convolution: TypeAlias = Callable[[nn.Conv2d | WeightStandardized], nn.Module]
-NATIVE: Any = getattr(torch._C, "_nn")  # noqa: B009  # not in the stubs
+Convolution: TypeAlias = Callable[[nn.Conv2d], nn.Module]
 PIECE = 8192  # pixels that linear attention looks at together: their keys and values are 8 MB
 
 
@@ -48,32 +50,47 @@ def fuse(net: UNet, convolution: Convolution | None = None) -> UNet:
 
     Arguments:
         net: on the device and in the dtype where it will run.
-        convolution: what stands for a convolution wider than 1x1; :class:`Packed` if None.
+        convolution: what stands for a convolution wider than 1x1; :func:`quickest` if None.
 
     Returns:
         The network, whose output differs by round-off.
     """
     with torch.no_grad():
-        replace(net, (convolution or Packed) if net.config.dims == 2 else None)
+        replace(net, (convolution or quickest) if net.config.dims == 2 else None)
     return net.requires_grad_(False).eval()
 
 
 def replace(module: nn.Module, convolution: Convolution | None) -> None:
     """Put what is fit for inference in place of a module's parts; without a convolution, of their kernels alone."""
     for name, part in [*module.named_children()]:
-        if isinstance(part, UpStage) and part.scale == 2 and convolution is Packed:
+        if isinstance(part, UpStage) and part.scale == 2 and convolution is quickest:
             part.resize, part.scale = transposed(part.resize), 1
         if isinstance(part, WeightStandardized):
             part.weight.data = part.standardized_weight()
-            setattr(module, name, plain(part) if convolution is None else convolution(part))
+        if convolution is None and isinstance(part, WeightStandardized):
+            setattr(module, name, plain(part))
         elif convolution is not None and isinstance(part, nn.Conv2d):
             setattr(module, name, Pointwise(part) if part.kernel_size == (1, 1) else convolution(part))
         elif convolution is not None and isinstance(part, LinearAttention):
             setattr(module, name, FusedAttention(part))
-        else:
+        elif not isinstance(part, FullAttention):  # which reads its convolutions' kernels itself
             replace(part, convolution)
             if isinstance(part, ResBlock):
                 setattr(module, name, FusedBlock(part))
+
+
+def swap(module: nn.Module, convolution: Convolution) -> None:
+    """Put something in place of every convolution inside a module."""
+    for name, part in [*module.named_children()]:
+        if isinstance(part, nn.Conv2d):
+            setattr(module, name, convolution(part))
+        else:
+            swap(part, convolution)
+
+
+def quickest(conv: nn.Conv2d) -> nn.Module:
+    """Return what computes a convolution in the least time."""
+    return Winograd(conv) if pays(conv) else Packed(conv)
 
 
 def plain(conv: WeightStandardized) -> nn.Module:
@@ -84,51 +101,15 @@ def plain(conv: WeightStandardized) -> nn.Module:
     return same
 
 
-class Packed(nn.Module):
-    """A convolution whose kernel lies as oneDNN wants it, where oneDNN is; elsewhere an ordinary one."""
-
-    def __init__(self, conv: nn.Conv2d | WeightStandardized) -> None:
-        super().__init__()
-        self.stride, self.padding = list(conv.stride), [int(side) for side in conv.padding]
-        weight = conv.weight.detach()
-        self.packs = weight.device.type == "cpu" and weight.dtype == torch.float32 and packs()
-        last = weight.contiguous(memory_format=torch.channels_last)
-        # An attribute: nothing that walks over parameters could make use of what is packed.
-        self.kernel = packed(weight, self.stride, self.padding) if self.packs else last
-        self.bias = conv.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C', H', W')."""
-        x = x.contiguous(memory_format=torch.channels_last)  # whatever it is given, all after it has channels last
-        if not self.packs:
-            return F.conv2d(x, self.kernel, self.bias, self.stride, self.padding)
-        ones = [1, 1]
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, self.kernel, self.bias, self.padding, self.stride, ones, 1, "none", [], ""
-        )
-
-
-class Pointwise(nn.Module):
+class Pointwise(PackedLinear):
     """A 1x1 convolution as a product over the pixels: oneDNN's is slow where they are few."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(conv.weight.detach().flatten(1)), conv.bias
+        super().__init__(conv.weight.detach().flatten(1), conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', H, W), channels last."""
-        return F.linear(x.movedim(1, -1), self.weight, self.bias).movedim(-1, 1)
-
-
-def packs() -> bool:
-    """Tell whether this torch has oneDNN and the operations that its own compiler packs kernels with."""
-    found = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and hasattr(NATIVE, "mkldnn_reorder_conv2d_weight")
-    return torch.backends.mkldnn.is_available() and found
-
-
-def packed(weight: Tensor, stride: list[int], padding: list[int]) -> Tensor:
-    """Return a kernel packed."""
-    return NATIVE.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), padding, stride, [1, 1], 1)
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def transposed(conv: nn.Module) -> nn.Module:
@@ -175,7 +156,7 @@ class FusedAttention(Pooled):
         super().__init__()
         inner = ATTENTION_HEADS * ATTENTION_HEAD_DIM
         weight = attention.qkv.weight.detach().flatten(1)
-        self.query, self.key_value = weight[:inner].contiguous(), weight[inner:].contiguous()
+        self.query, self.key_value = PackedLinear(weight[:inner], None), PackedLinear(weight[inner:], None)
         self.out, self.bias = attention.out.weight.detach().flatten(1), attention.out.bias
         self.gain, self.out_gain = flat(attention.norm), flat(attention.out_norm)
 
@@ -187,7 +168,7 @@ class FusedAttention(Pooled):
             parts = zip(self.out.chunk(ATTENTION_HEADS, dim=1), matrices)
             mix = torch.cat([out @ matrix for out, matrix in parts], dim=1)  # (C, heads head_dim)
             for piece in image.split(PIECE):
-                query = F.linear(normalised(piece, self.gain), self.query).unflatten(1, (ATTENTION_HEADS, -1))
+                query = self.query(normalised(piece, self.gain)).unflatten(1, (ATTENTION_HEADS, -1))
                 mixed = F.linear(query.softmax(-1).flatten(1), mix, self.bias)
                 piece += normalised(mixed, self.out_gain)
         return pixels.unflatten(1, x.shape[2:]).movedim(-1, 1)
@@ -210,7 +191,7 @@ class FusedAttention(Pooled):
     def keys_and_values(self, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the keys and values of each piece of the pixels, (n, heads head_dim) each."""
         for piece in pixels.split(PIECE):
-            key, value = F.linear(normalised(piece, self.gain), self.key_value).chunk(2, dim=1)
+            key, value = self.key_value(normalised(piece, self.gain)).chunk(2, dim=1)
             yield at_least_float32(key), at_least_float32(value)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rddm.nn.compact import Compact
-from rddm.nn.fused import Packed, fuse, packs
-from rddm.nn.layers import WeightStandardized
+from rddm.nn.fused import fuse, swap
+from rddm.nn.packed import Packed, packs
 from rddm.nn.unet import UNet
 
 NARROW = 16  # channels; convolutions with fewer gain nothing
@@ -23,7 +23,7 @@ STEPS = 254  # of the image's values: one less than fit, so that rounding cannot
 def available() -> bool:
     """Tell whether this machine multiplies whole numbers natively, and this torch has the operations for it."""
     vnni = getattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    return bool(vnni()) and packs() and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+    return bool(vnni()) and packs(torch.zeros(1)) and hasattr(torch.ops.onednn, "qconv2d_pointwise")
 
 
 def quantise(net: nn.Module) -> nn.Module:
@@ -36,20 +36,11 @@ def quantise(net: nn.Module) -> nn.Module:
         return fuse(net, rounded)
     for part in [part for part in net.modules() if isinstance(part, Compact)]:
         for inside in (part.encoder, part.decoder, part.down):
-            replace(inside)
+            swap(inside, rounded)
     return net
 
 
-def replace(module: nn.Module) -> None:
-    """Put rounded convolutions in place of a module's."""
-    for name, part in [*module.named_children()]:
-        if isinstance(part, nn.Conv2d):
-            setattr(module, name, rounded(part))
-        else:
-            replace(part)
-
-
-def rounded(conv: nn.Conv2d | WeightStandardized) -> nn.Module:
+def rounded(conv: nn.Conv2d) -> nn.Module:
     """Return a convolution on whole numbers, or one as it was where that gains nothing."""
     narrow = min(conv.in_channels, conv.out_channels) < NARROW
     return Packed(conv) if narrow else Rounded(conv)
@@ -58,7 +49,7 @@ def rounded(conv: nn.Conv2d | WeightStandardized) -> nn.Module:
 class Rounded(nn.Module):
     """A convolution on whole numbers."""
 
-    def __init__(self, conv: nn.Conv2d | WeightStandardized) -> None:
+    def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         weight = conv.weight.detach()
         self.scales = (weight.abs().amax((1, 2, 3)) / 127).clamp_min(LEAST)

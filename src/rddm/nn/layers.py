@@ -23,6 +23,7 @@ EPS = 1e-5
 GROUPS = 8
 ATTENTION_HEADS = 4
 ATTENTION_HEAD_DIM = 32
+HEADS = ATTENTION_HEADS, ATTENTION_HEAD_DIM
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -37,9 +38,11 @@ class WeightStandardized(_ConvNd):
     """
 
     def standardized_weight(self) -> Tensor:
-        """The kernel that is in fact applied, in the dtype of the stored one."""
-        rows = at_least_float32(self.weight).flatten(1)  # a layer norm is just that, in one pass
-        return F.layer_norm(rows, rows.shape[1:], eps=EPS).to(self.weight.dtype).view_as(self.weight)
+        """The kernel that is in fact applied, in the dtype and layout of the stored one, channels last."""
+        kernel = at_least_float32(self.weight).movedim(1, -1)
+        rows = kernel.flatten(1)  # a layer norm is just that, in one pass
+        same = F.layer_norm(rows, rows.shape[1:], eps=EPS).unflatten(1, kernel.shape[1:])
+        return same.movedim(-1, 1).to(self.weight.dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, C, *spatial) to (B, C', *spatial')."""
@@ -131,28 +134,31 @@ class Attention(Pooled):
         self.out = CONV[dims](inner, channels, 1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the normalised image, each (B, heads, head_dim, N)."""
-        query, key, value = self.qkv(self.norm(x)).flatten(2).chunk(3, dim=1)
-        shape = (ATTENTION_HEADS, ATTENTION_HEAD_DIM)
-        return query.unflatten(1, shape), key.unflatten(1, shape), value.unflatten(1, shape)
+        """Queries, keys and values of the normalised image, each (B, N, heads head_dim).
+
+        Three products, not one: elsewise their gradients would be put together into one, three times as large.
+        """
+        pixels = self.norm(x).movedim(1, -1).flatten(1, -2)
+        query, key, value = (F.linear(pixels, weight) for weight in self.qkv.weight.flatten(1).chunk(3))
+        return query, key, value
 
     def summarise(self, key: Tensor, value: Tensor) -> Summary:
-        """Return what queries may read of the whole image's keys and values (B, heads, head_dim, N)."""
+        """Return what queries may read of the whole image's keys and values (B, N, heads head_dim)."""
         raise NotImplementedError
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
-        """Return what each query reads, (B, heads, head_dim, N)."""
+        """Return what each query reads, (B, N, heads head_dim)."""
         raise NotImplementedError
 
-    def leave(self, mixed: Tensor) -> Tensor:
-        """Project (B, heads head_dim, H, W) back to the image's channels."""
-        return self.out(mixed)
+    def leave(self, mixed: Tensor, x: Tensor) -> Tensor:
+        """Project (B, N, heads head_dim) back to the image's channels and shape."""
+        return self.out(mixed.unflatten(1, x.shape[2:]).movedim(-1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, *spatial) to the same shape."""
         query, key, value = self.project(x)
         mixed = self.mix(query, self.summary(lambda: self.summarise(key, value)))
-        return x + self.leave(mixed.flatten(1, 2).unflatten(-1, x.shape[2:]))
+        return x + self.leave(mixed, x)
 
 
 class LinearAttention(Attention):
@@ -167,17 +173,19 @@ class LinearAttention(Attention):
         self.out_norm = ChannelNorm(channels, dims)
 
     def summarise(self, key: Tensor, value: Tensor) -> Summary:
-        """Return the context of keys and values (B, heads, head_dim, N)."""
-        context = value @ key.softmax(dim=-1).transpose(-1, -2)
-        return (context / (math.sqrt(ATTENTION_HEAD_DIM) * key.shape[-1]),)
+        """Return the context of keys and values (B, N, heads head_dim)."""
+        images = zip(value, key.softmax(dim=1))  # one by one: of a batch their heads would be moved in memory
+        context = torch.stack([by_head(values).mT @ by_head(keys) for values, keys in images])
+        return (context / (math.sqrt(ATTENTION_HEAD_DIM) * key.shape[1]),)
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
-        """Return what each query reads from the context, (B, heads, head_dim, N)."""
-        return summary[0] @ query.softmax(dim=-2)
+        """Return what each query reads from the context, (B, N, heads head_dim)."""
+        images = zip(query.unflatten(-1, HEADS).softmax(dim=-1).flatten(2), summary[0])
+        return torch.stack([(by_head(queries) @ context.mT).transpose(0, 1) for queries, context in images]).flatten(2)
 
-    def leave(self, mixed: Tensor) -> Tensor:
+    def leave(self, mixed: Tensor, x: Tensor) -> Tensor:
         """Project back to the image's channels and normalise."""
-        return self.out_norm(self.out(mixed))
+        return self.out_norm(super().leave(mixed, x))
 
 
 class FullAttention(Attention):
@@ -187,10 +195,15 @@ class FullAttention(Attention):
     """
 
     def summarise(self, key: Tensor, value: Tensor) -> Summary:
-        """Return keys and values, pixels first; contiguous, or torch falls back to the quadratic kernel."""
-        return key.transpose(-1, -2).contiguous(), value.transpose(-1, -2).contiguous()
+        """Return keys and values, (B, heads, N, head_dim)."""
+        return by_head(key).contiguous(), by_head(value).contiguous()  # or torch falls back to a quadratic kernel
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
-        """Return what each query reads from the values, (B, heads, head_dim, N)."""
+        """Return what each query reads from the values, (B, N, heads head_dim)."""
         key, value = summary
-        return F.scaled_dot_product_attention(query.transpose(-1, -2).contiguous(), key, value).transpose(-1, -2)
+        return F.scaled_dot_product_attention(by_head(query).contiguous(), key, value).transpose(1, 2).flatten(2)
+
+
+def by_head(tokens: Tensor) -> Tensor:
+    """Map (..., N, heads head_dim) to (..., heads, N, head_dim), in the same memory."""
+    return tokens.unflatten(-1, HEADS).transpose(-3, -2)

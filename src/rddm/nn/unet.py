@@ -206,6 +206,8 @@ class UNet(nn.Module):
         skips = (False, True) if shared else (True, True) if two_nets else (True,)
         self.encoders = nn.ModuleList(Encoder(config) for _ in range(2 if two_nets else 1))
         self.decoders = nn.ModuleList(Decoder(config, emitted, has_skips) for has_skips in skips)
+        if config.dims == 2:  # as kernels are standardised; images follow the layout of the first kernel they meet
+            self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor, clock: Tensor) -> tuple[Tensor, ...]:
         """Predict residual and noise from images of any size.

@@ -174,7 +174,7 @@ class Compact(nn.Module):
 
     def told(self, numbers: Tensor) -> Tensor:
         """Return what the time's layers read: the clock's waves, the context, and what the thumbnail tells."""
-        dtype = self.time[0].weight.dtype
+        dtype = next(self.parameters()).dtype
         numbers = numbers.to(torch.promote_types(dtype, torch.float32))
         end = 1 + self.config.context
         parts = [sinusoids(numbers[:, 0], WAVES), numbers[:, 1:end]]

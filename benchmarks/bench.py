@@ -1,4 +1,4 @@
-"""Everything that README says of speed, measured side by side on this machine: ``make bench``, six minutes.
+"""Everything that README says of speed, measured side by side on this machine: ``make bench``, eight minutes.
 
 Writes ``bench.json``, ``bench.md`` and ``growth.png`` to ``--out``. With ``--reference COMMAND`` someone else's network
 is a column beside ours (see ``benchmarks/contender.py`` for what it is asked).
@@ -19,6 +19,7 @@ from photo import photo
 from side_by_side import Result, apart, ratio, side_by_side
 
 from rddm.cost import network_gmacs
+from rddm.engines import DEFAULT, ENGINES
 from rddm.model import load
 from rddm.nn.unet import UNetConfig
 from rddm.report import Table, markdown, show
@@ -80,6 +81,11 @@ def ceiling() -> tuple[Table, Facts]:
     return Table(("at best", "GFLOP/s"), [[name, f"{value:.0f}"] for name, value in facts.items()]), facts
 
 
+def engines() -> list[str]:
+    """Return the engines that run on this CPU beside the default."""
+    return [name for name, engine in ENGINES.items() if name != DEFAULT and engine.runs(torch.device("cpu"))]
+
+
 def shares(result: Result, side: int, most: float) -> Facts:
     """Return what a contender took, and its share of the ceiling, counting the published network's products."""
     reached = 2 * network_gmacs(UNetConfig(), side, side) / result.median
@@ -87,8 +93,8 @@ def shares(result: Result, side: int, most: float) -> Facts:
 
 
 def published(rounds: int, reference: str | None) -> tuple[Table, Facts]:
-    """Return the published network, computed in the plain way, as rddm trains it, fused, and in int8."""
-    names = ["plain", "training-net", "fused", "int8", *([reference] if reference else [])]
+    """Return the published network, computed in the plain way, as rddm trains it, fused, and by other engines."""
+    names = ["plain", "training-net", "fused", *engines(), *([reference] if reference else [])]
     most = max(ceiling()[1].values())
     rows, facts = [], {}
     for side in SIDES:
@@ -108,8 +114,9 @@ def published(rounds: int, reference: str | None) -> tuple[Table, Facts]:
 
 
 def bundled(rounds: int) -> tuple[Table, Facts]:
-    """Return a call of the low-light model at 256x256 beside the published network's."""
-    results = side_by_side(["plain", "fused", "low-light"], 256, 3 * rounds)
+    """Return a call of the low-light model at 256x256, by every engine, beside the published network's."""
+    ours = ["low-light", *(f"low-light+{engine}" for engine in engines())]
+    results = side_by_side(["plain", "fused", *ours], 256, 3 * rounds)
     network = load("low-light").spec.network
     facts = {
         name: {"seconds": result.median, "times": ratio(results, "plain", name)} for name, result in results.items()
@@ -121,7 +128,7 @@ def bundled(rounds: int) -> tuple[Table, Facts]:
 
 def training(rounds: int) -> tuple[Table, Facts]:
     """Return images per second of training the published network: a plain loop and ours."""
-    names, rows, facts = ["train-plain", "train-ours"], [], {}
+    names, rows, facts = ["train-plain", "train-ours", "train-bf16"], [], {}
     for side in SIDES[:2]:
         results = side_by_side(names, side, rounds)
         for name in names:

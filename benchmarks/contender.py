@@ -4,11 +4,11 @@ It says ``ready`` on a line, then answers every line on its input with the secon
 are no more lines with the bytes that the process held before the first call and at most. Any command that does so can
 be a column (``--reference`` of ``benchmarks/bench.py``); it gets the side alone.
 
-    plain, fused, int8, training-net   the published network: the plain way, as rddm restores, and as rddm trains
-    bfloat16                           the same in half of the bits, on CPUs that compute so
+    plain, fused, training-net         the published network: the plain way, as rddm restores, and as rddm trains
+    int8, bfloat16                     as rddm restores by these engines
     train-plain, train-ours            one update of its training, batch 4: forward, backward, Adam, average
     train-bf16                         ours with ``--precision bf16``
-    any bundled model                  a call of its network
+    any bundled model, +engine         a call of its network
 """
 
 import argparse
@@ -27,7 +27,7 @@ from plain import plain
 from torch import Tensor, nn
 
 import rddm
-from rddm.engines import ENGINES
+from rddm.engines import DEFAULT, ENGINES
 from rddm.model import bundled
 from rddm.nn.unet import UNet, UNetConfig
 
@@ -49,8 +49,9 @@ def published() -> nn.Module:
 
 def call(name: str, side: int) -> Callable[[], Tensor]:
     """Return one call of a network at side x side."""
-    if name in bundled():
-        net = rddm.load(name).optimize().net
+    model, _, engine = name.partition("+")
+    if model in bundled():
+        net = rddm.load(model).optimize(engine or DEFAULT).net
     else:
         net = CALLS[name](published().eval().requires_grad_(False))
     config = net.config

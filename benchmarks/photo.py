@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 from PIL import Image
 
 from rddm.engines import ENGINES
@@ -18,7 +19,7 @@ from rddm.report import Table
 from rddm.restore import OVERLAP, prepare, run
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "low-light" / "input" / "22.png"
-PHOTOS = ((1000, 750, "float32"), (4000, 3000, "float32"), (4000, 3000, "int8"))
+PHOTOS = ((1000, 750, "float32"), (4000, 3000, "float32"), (4000, 3000, "int8"), (4000, 3000, "bfloat16"))
 
 
 def large_photo(width: int, height: int) -> np.ndarray:
@@ -63,7 +64,7 @@ def photo() -> tuple[Table, dict[str, Any]]:
     rows, facts, pictures = [], {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for width, height, engine in PHOTOS:
-            if engine not in ENGINES:
+            if not ENGINES[engine].runs(torch.device("cpu")):
                 continue
             source, target = Path(folder) / f"{width}.jpg", Path(folder) / f"{width}-{engine}-out.jpg"
             Image.fromarray(large_photo(width, height)).save(source, quality=95)

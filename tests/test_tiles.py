@@ -1,6 +1,7 @@
 """Tiles cover, blend without a trace, share their noise, and agree with the whole image for both networks."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +143,17 @@ def test_memory_is_predicted(config: CompactConfig | UNetConfig) -> None:
             peak = max(peak, alive)
     predicted = call_bytes(model, 160, 128) - 4 * x.numel()
     assert predicted == pytest.approx(peak, rel=0.25)
+
+
+def test_the_result_may_replace_the_photo_and_both_may_lie_in_files(tmp_path: Path) -> None:
+    model, pixels = restoring_model(CompactConfig(widths=(8, 16), blocks=(1, 1))), photo(700, 150)
+    job = prepare(model, 700, 150, tile=128)
+    assert len(job.rows) > 5
+    expected = run(job, pixels)
+    shown, out = (np.memmap(tmp_path / name, np.uint8, "w+", shape=pixels.shape) for name in ("in", "out"))
+    shown[:] = pixels
+    assert run(job, shown, out=out) is out and np.array_equal(out, expected) and np.array_equal(shown, pixels)
+    assert run(job, pixels, out=pixels) is pixels and np.array_equal(pixels, expected)
 
 
 def test_reducing_averages() -> None:

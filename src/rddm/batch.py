@@ -194,9 +194,10 @@ def restore_file(models: Models, source: Path, target: Path, options: Options) -
         model = models.for_photo(source, photo.pixels)
         height, width = photo.pixels.shape[:2]
         job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile)
-        print(f"{source}: {describe(job)}", flush=True)
+        before_and_after = 13 * height * width if options.compare else 0  # both, side by side, and Pillow's copy
+        print(f"{source}: {describe(job, before_and_after)}", flush=True)
         make_folder(target.parent)
-        pixels = run_with_bar(job, photo.pixels, source.name)
+        pixels = run_with_bar(job, photo.pixels, source.name, None if options.compare else photo.pixels)
         notes = write_photo(target, Photo(pixels, photo.alpha, photo.format, photo.metadata))
         if options.compare:
             write_photo(beside(target), Photo(side_by_side(photo.pixels, pixels), None, photo.format))
@@ -233,13 +234,13 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror}), expected a folder to write to") from None
 
 
-def describe(job: Job) -> str:
-    """Return what a job will cost, in one line."""
+def describe(job: Job, more: int = 0) -> str:
+    """Return what a job will cost, in one line; ``more`` bytes are held beside it."""
     tiles = "one piece" if job.tiles == 1 else f"{job.tiles} tiles of {job.rows[0][0].bottom}x{job.rows[0][0].right}"
     steps = len(job.trajectory) - 1
     engine = "" if job.model.engine in (None, DEFAULT) else f", {job.model.engine}"
     what = f"{job.width}x{job.height}, {job.model.spec.name}, {steps} steps, {tiles}{engine}"
-    return f"{what}, about {megabytes(job.memory)}"
+    return f"{what}, about {megabytes(job.memory + more)}"
 
 
 def megabytes(count: int) -> str:
@@ -247,11 +248,11 @@ def megabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def run_with_bar(job: Job, pixels: Pixels, name: str) -> Pixels:
+def run_with_bar(job: Job, pixels: Pixels, name: str, out: Pixels | None) -> Pixels:
     """Run a job with a progress bar."""
     with bar_of("tiles") as bar:
         task = bar.add_task(name, total=job.tiles)
-        return run(job, pixels, lambda: bar.advance(task))
+        return run(job, pixels, lambda: bar.advance(task), out=out)
 
 
 def bar_of(unit: str) -> Progress:

@@ -52,7 +52,7 @@ def inpaint_file(source: Path, mask_file: Path, out: Path, model_name: str, devi
         mask = read_mask(mask_file, photo, options.threshold, options.soft)
         filling = prepare(load(model_name, choose_device(device)), mask, options.steps, options.seed)
         holes = f"{np.count_nonzero(mask):,} of {mask.size:,} pixels are missing"
-        print(f"{source}: {holes}; {describe(filling.job)}", flush=True)
+        print(f"{source}: {holes}; {describe(filling.job, photo.pixels.nbytes)}", flush=True)
         make_folder(target.parent)
         with bar_of("tiles") as bar:
             task = bar.add_task(source.name, total=filling.job.tiles)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -37,6 +38,7 @@ READERS: dict[str, type[ImageFile]] = {
     "GIF": GifImagePlugin.GifImageFile,
 }
 _guard = threading.RLock()
+_ROWS = 128
 
 
 class Unsupported(Exception):
@@ -178,9 +180,9 @@ def _plain(image: Image.Image) -> Image.Image:
     """The picture in mode L, LA, RGB or RGBA."""
     if image.mode == "CMYK":
         return _from_cmyk(image)
-    if image.has_transparency_data:
-        return image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    grey = image.mode in ("1", "L", "LA", "La")
+    mode = ("LA" if grey else "RGBA") if image.has_transparency_data else "L" if grey else "RGB"
+    return image if image.mode == mode else image.convert(mode)  # which copies, even to the mode it has
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
@@ -199,8 +201,18 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
 
 
 def _split(samples: Image.Image | Pixels) -> tuple[Pixels, Pixels | None]:
-    array = np.array(samples)
+    array = _array(samples) if isinstance(samples, Image.Image) else samples
     array = array[..., None] if array.ndim == 2 else array
     if array.shape[2] in (1, 3):
         return array, None
     return np.ascontiguousarray(array[..., :-1]), np.ascontiguousarray(array[..., -1])
+
+
+def _array(image: Image.Image) -> NDArray[np.uint8]:
+    """Samples (H, W) or (H, W, bands), copied in bands of rows: Pillow would hand over another copy of all."""
+    bands = len(image.getbands())
+    array = np.empty((image.height, image.width, bands)[: 2 + (bands > 1)], np.uint8)
+    for top in range(0, image.height, _ROWS):
+        bottom = min(top + _ROWS, image.height)
+        array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return array

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.uint8 | np.uint16]
+ROWS = 256  # looked at together: a copy of a large photograph is large
 CONDITIONS = {"degraded", "equalised", "quantiles", "thumbnail"}  # what can be told of any photograph
 
 
@@ -28,13 +29,18 @@ def equalisation_tables(pixels: Pixels) -> NDArray[np.uint8]:
 
 
 def _table(channel: Pixels) -> NDArray[np.uint8]:
-    counts = np.bincount((channel if channel.dtype == np.uint8 else channel >> 8).ravel(), minlength=256)
+    counts = sum(_counts(channel[top : top + ROWS]) for top in range(0, len(channel), ROWS))
+    assert isinstance(counts, np.ndarray)
     lowest = int(np.flatnonzero(counts)[0])
     above = channel.size - int(counts[lowest])
     if above == 0:  # a constant channel has no ranks: it keeps its value
         return np.full(256, lowest, np.uint8)
     ranks = np.cumsum(counts) - counts[lowest]
     return np.rint(np.clip(ranks, 0, None) * (255 / above)).astype(np.uint8)
+
+
+def _counts(channel: Pixels) -> NDArray[np.intp]:
+    return np.bincount((channel if channel.dtype == np.uint8 else channel >> 8).ravel(), minlength=256)
 
 
 def equalise(pixels: Pixels, tables: NDArray[np.uint8]) -> Pixels:

@@ -43,7 +43,7 @@ class Job:
         solver: how.
         seed: of the noise.
         rows: the tiles, row by row.
-        memory: expected peak of the process, in bytes.
+        memory: expected peak of the process, in bytes, if the restored photo takes the place of the photo.
     """
 
     model: Model
@@ -148,10 +148,11 @@ def attends(model: Model, height: int, width: int) -> bool:
 
 
 def expected_bytes(model: Model, height: int, width: int, rows: list[list[Tile]]) -> int:
-    """Return the expected peak of the process: what it holds, the photo twice, a strip, and one tile's sampling."""
+    """Return the expected peak of the process: what it holds, and a strip and one tile's sampling, or the encoder."""
     largest = rows[0][0]
     strip = 16 * width * (largest.bottom - largest.top)
-    return resident_bytes() + 6 * height * width + strip + tile_bytes(model, largest.bottom, largest.right)
+    encoder = 4 * height * width  # Pillow's own copy
+    return resident_bytes() + max(strip + tile_bytes(model, largest.bottom, largest.right), encoder)
 
 
 def run(
@@ -161,8 +162,12 @@ def run(
     whole: Whole | None = None,
     mask: Pixels | None = None,
     restore: "Restore | None" = None,
+    out: Pixels | None = None,
 ) -> Pixels:
     """Return the restored pixels, of the shape and dtype of ``pixels`` (H, W, 1 or 3).
+
+    Rows are read and written from top to bottom, a row of tiles at a time, so photos of any size may lie in files
+    (``np.memmap``). Only the first look at the whole holds more, two bytes a pixel, unless ``whole`` tells of it.
 
     Arguments:
         job: from :func:`prepare`, for a photo of this size.
@@ -171,13 +176,14 @@ def run(
         whole: what to tell of the photograph if ``pixels`` are a piece of it.
         mask: (H, W, 1 or 3), for models that want one.
         restore: what restores a tile; :func:`restore_tile` if None.
+        out: where they go; may be ``pixels`` itself, whose rows are not read again. A new array if None.
     """
     restore = restore or restore_tile
     source = Source(job.model, in_colour(pixels), None if mask is None else in_colour(mask), whole)
     field = NoiseField(job.seed)
     tape = record(job, source) if job.tiles > 1 and pools(job.model.net) else None
     blend = Blend(job.height, job.width, 3, OVERLAP)
-    out = np.empty_like(pixels)
+    out = np.empty_like(pixels) if out is None else out
     done = 0
     for row, bottom in strips(job.rows, job.height):
         for tile in row:

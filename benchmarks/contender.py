@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 import rddm
 from rddm.engines import DEFAULT, ENGINES
+from rddm.heap import give_back_freed
 from rddm.model import bundled
 from rddm.nn.unet import UNet, UNetConfig
 
@@ -54,6 +55,7 @@ def call(name: str, side: int) -> Callable[[], Tensor]:
         net = rddm.load(model).optimize(engine or DEFAULT).net
     else:
         net = CALLS[name](published().eval().requires_grad_(False))
+    give_back_freed()  # as ``Model.optimize`` does
     config = net.config
     x = torch.randn(1, config.in_channels, side, side, generator=torch.Generator().manual_seed(1))
     x = x if name in ("plain", "training-net") else x.contiguous(memory_format=torch.channels_last)

@@ -17,7 +17,8 @@ SIDES, BATCHES, STEPS = (128, 256, 512, 1024), (1, 2, 4, 8), (1, 2, 5, 10)
 
 
 def cost(once: Callable[[], object]) -> tuple[float, int]:
-    """Return the least seconds of three calls, and the bytes of the tensors alive in one at most."""
+    """Return the least seconds of three calls after one to warm up, and the bytes of the tensors alive at most."""
+    once()
     seconds = []
     for _ in range(3):
         began = time.perf_counter()

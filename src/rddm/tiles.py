@@ -80,8 +80,9 @@ class Blend:
     def take(self, bottom: int) -> NDArray[np.float32]:
         """Return the rows above ``bottom``, which no further tile will touch, and forget them."""
         count = bottom - self.top
-        done = self.total[:count] / self.weight[:count]
-        self.total, self.weight, self.top = self.total[count:], self.weight[count:], bottom
+        done = self.total[:count]
+        done /= self.weight[:count]
+        self.total, self.weight, self.top = self.total[count:].copy(), self.weight[count:].copy(), bottom
         return done
 
 

@@ -6,7 +6,6 @@ is a column beside ours (see ``benchmarks/contender.py`` for what it is asked).
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any
 
 import torch
 from contender import BATCH
-from growth import growth
+from growth import best, growth
 from photo import photo
 from side_by_side import Result, apart, ratio, side_by_side
 
+from rddm.bench import machine
 from rddm.cost import network_gmacs
 from rddm.engines import DEFAULT, ENGINES
 from rddm.model import load
@@ -45,7 +45,7 @@ def main() -> None:
     }
     if not options.quick:
         parts |= {"photo": photo, "growth": lambda: growth(options.out / "growth.png")}
-    facts: Facts = {"machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"}
+    facts: Facts = {"machine": machine("cpu")}
     text = [facts["machine"]]
     for name, measure in parts.items():
         table, facts[name] = measure()
@@ -54,16 +54,6 @@ def main() -> None:
         text.append(markdown(table))
         (options.out / "bench.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (options.out / "bench.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
-
-
-def best(once: Callable[[], object], runs: int = 7) -> float:
-    """Return the least seconds of several calls: what the machine can do."""
-    taken = []
-    for _ in range(runs + 1):
-        began = time.perf_counter()
-        once()
-        taken.append(time.perf_counter() - began)
-    return min(taken[1:])
 
 
 @torch.inference_mode()

@@ -16,17 +16,22 @@ from rddm.restore import prepare, run
 SIDES, BATCHES, STEPS = (128, 256, 512, 1024), (1, 2, 4, 8), (1, 2, 5, 10)
 
 
-def cost(once: Callable[[], object]) -> tuple[float, int]:
-    """Return the least seconds of three calls after one to warm up, and the bytes of the tensors alive at most."""
-    once()
-    seconds = []
-    for _ in range(3):
+def best(once: Callable[[], object], runs: int = 7) -> float:
+    """Return the least seconds of several calls: what the machine can do; one more warms up."""
+    taken = []
+    for _ in range(runs + 1):
         began = time.perf_counter()
         once()
-        seconds.append(time.perf_counter() - began)
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def cost(once: Callable[[], object]) -> tuple[float, int]:
+    """Return the least seconds of a call, and the bytes of the tensors alive in one at most."""
+    seconds = best(once, 3)
     with PeakMemory() as counter:
         once()
-    return min(seconds), counter.peak
+    return seconds, counter.peak
 
 
 def network_call(model: Model, side: int, batch: int = 1) -> Callable[[], object]:

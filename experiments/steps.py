@@ -11,41 +11,33 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from rddm.comparison import Figures, figures
 from rddm.draws import Draws
-from rddm.metrics import psnr, ssim
+from rddm.engines import ENGINES
 from rddm.model import load
 from rddm.pairs import hold_out
 from rddm.recipes import restore
 from rddm.report import Table, show
-from rddm.setdistance import features
 from rddm.validate import bytes_of, restored
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "jobs"))
 import sets
 
-STEPS, ENGINES = (1, 2, 5, 10), ("float32", "int8")
+STEPS = (1, 2, 5, 10)
 
 
-def figures(draws: Draws, engine: str, steps: int) -> dict[str, float]:
+def measured(draws: Draws, engine: str, steps: int) -> Figures:
     """Return the means over what was held out."""
     model = load("low-light").optimize(engine)
     model.spec = replace(model.spec, method=replace(model.spec.method, steps=steps))
     pairs = []
     for i in range(len(draws.chosen)):
         pieces, out = restored(model, draws, i)
-        pairs.append((bytes_of(out), bytes_of(pieces["clean"])))
-    found, target = (
-        features(torch.stack([torch.tensor(pair[side]).permute(2, 0, 1) / 127.5 - 1 for pair in pairs]))
-        for side in (0, 1)
-    )
-    return {
-        "psnr": float(np.mean([psnr(*pair) for pair in pairs])),
-        "ssim": float(np.mean([ssim(*pair) for pair in pairs])),
-        "texture": float((found - target).square().mean().sqrt()),
-    }
+        pairs.append([torch.tensor(bytes_of(side)).permute(2, 0, 1) / 127.5 - 1 for side in (out, pieces["clean"])])
+    images, targets = map(torch.stack, zip(*pairs, strict=True))
+    return figures(images, targets)
 
 
 def main() -> None:
@@ -63,8 +55,8 @@ def main() -> None:
     _, held = hold_out(len(photos))
     draws, results = Draws(photos, held, recipe), {}
     for steps in STEPS[: 1 if options.smoke else None]:
-        for engine in ENGINES:
-            results[f"{steps} {engine}"] = figures(draws, engine, steps)
+        for engine in (name for name, engine in ENGINES.items() if engine.runs(torch.device("cpu"))):
+            results[f"{steps} {engine}"] = measured(draws, engine, steps)
     rows = [[*name.split(), *(f"{value:.4f}" for value in row.values())] for name, row in results.items()]
     show(Table(("steps", "engine", "PSNR", "SSIM", "texture apart"), rows))
     (options.out / "steps.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -48,6 +48,17 @@ def test_guidance_brings_nothing_either() -> None:
     assert "rddm" in brought and not brought & set(FOREIGN)
 
 
+def test_preparing_a_photo_does_not_bring_torchs_compiler() -> None:
+    """It takes a second to import, and comes with sympy: a small photo takes no longer."""
+    program = (
+        "from rddm.model import load; from rddm.restore import prepare; prepare(load('low-light').optimize(), 300, 200)"
+    )
+    brought = loaded_by(program)
+    assert "rddm" in brought and "sympy" not in brought
+    assert "sympy" in loaded_by("from rddm.memory import shape_bytes; from rddm.nn.compact import CompactConfig; "
+                                "shape_bytes(CompactConfig(), 64, 64)")  # fmt: skip
+
+
 def test_the_proof_can_fail() -> None:
     assert "PIL" in loaded_by("import rddm.photo")
 

@@ -25,7 +25,6 @@ from rddm.journal import Journal, Stopwatch, clock
 from rddm.loss import Batch, Compared, Distance, compare, distances
 from rddm.model import load, network
 from rddm.nn.spatial import LAYOUT
-from rddm.nn.unet import UNetConfig
 from rddm.optimise import OPTIMISERS, average, distance_of, learning_rate
 from rddm.recipe import Recipe
 from rddm.validate import score, spec_of
@@ -96,8 +95,7 @@ def fresh(recipe: Recipe) -> nn.Module:
 def check_precision(recipe: Recipe, device: torch.device) -> None:
     """Refuse what torch computes wrongly.
 
-    On a CPU (oneDNN 3.12) the gradient of a 3-D convolution's weights in bfloat16 is made of memory that was never
-    written where two positions are left along the first axis.
+    On a CPU (oneDNN 3.12) the gradient of a 3-D convolution's weights in bfloat16 is made of memory never written.
 
     Raises:
         UserError: for such a recipe.
@@ -121,8 +119,7 @@ class Run:
         self.recipe, self.accelerator, self.perceptual = recipe, accelerator, perceptual
         self.distance = distance_of(recipe)
         self.net = fresh(recipe).to(accelerator.device)
-        if not isinstance(recipe.network, UNetConfig):  # whose kernels are standardised row by row at every pass
-            self.net.to(memory_format=LAYOUT[recipe.network.dims])  # pyright: ignore[reportCallIssue]
+        self.net.to(memory_format=LAYOUT[recipe.network.dims])  # pyright: ignore[reportCallIssue]
         self.ema = deepcopy(self.net).requires_grad_(False)
         optimiser = OPTIMISERS[recipe.optimiser](self.net.parameters(), recipe)
         fast: Any = torch.compile(self.net) if recipe.compile else self.net

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rddm.nn.layers import GROUPS, ClockEmbedding, FullAttention, LinearAttention, ResBlock
-from rddm.nn.spatial import CONV, check_dims, cropped, pad_to_multiple
+from rddm.nn.spatial import CONV, LAYOUT, check_dims, cropped, pad_to_multiple
 
 HEADS = ("one", "two_nets", "shared_encoder", "two_heads")
 
@@ -206,8 +206,7 @@ class UNet(nn.Module):
         skips = (False, True) if shared else (True, True) if two_nets else (True,)
         self.encoders = nn.ModuleList(Encoder(config) for _ in range(2 if two_nets else 1))
         self.decoders = nn.ModuleList(Decoder(config, emitted, has_skips) for has_skips in skips)
-        if config.dims == 2:  # as kernels are standardised; images follow the layout of the first kernel they meet
-            self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.to(memory_format=LAYOUT[config.dims])  # pyright: ignore[reportCallIssue]  # as kernels are standardised
 
     def forward(self, x: Tensor, clock: Tensor) -> tuple[Tensor, ...]:
         """Predict residual and noise from images of any size.

@@ -175,13 +175,15 @@ class LinearAttention(Attention):
     def summarise(self, key: Tensor, value: Tensor) -> Summary:
         """Return the context of keys and values (B, N, heads head_dim)."""
         images = zip(value, key.softmax(dim=1))  # one by one: of a batch their heads would be moved in memory
-        context = torch.stack([by_head(values).mT @ by_head(keys) for values, keys in images])
+        context = torch.stack([by_head(values).transpose(-2, -1) @ by_head(keys) for values, keys in images])
         return (context / (math.sqrt(ATTENTION_HEAD_DIM) * key.shape[1]),)
 
     def mix(self, query: Tensor, summary: Summary) -> Tensor:
         """Return what each query reads from the context, (B, N, heads head_dim)."""
         images = zip(query.unflatten(-1, HEADS).softmax(dim=-1).flatten(2), summary[0])
-        return torch.stack([(by_head(queries) @ context.mT).transpose(0, 1) for queries, context in images]).flatten(2)
+        return torch.stack(
+            [(by_head(queries) @ context.transpose(-2, -1)).transpose(0, 1) for queries, context in images]
+        ).flatten(2)
 
     def leave(self, mixed: Tensor, x: Tensor) -> Tensor:
         """Project back to the image's channels and normalise."""

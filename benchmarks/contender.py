@@ -1,8 +1,8 @@
 """One contender in a process of its own: ``python benchmarks/contender.py NAME SIDE``.
 
 It says ``ready`` on a line, then answers every line on its input with the seconds that one call took, and when there
-are no more lines with the bytes that the process held before the first call and at most. Any command that does so can
-be a column (``--reference`` of ``benchmarks/bench.py``); it gets the side alone.
+are no more lines with the bytes that the process held before the first call and at most in it. Any command that does so
+can be a column (``--reference`` of ``benchmarks/bench.py``); it gets the side alone.
 
     plain, fused, training-net         the published network: the plain way, as rddm restores, and as rddm trains
     int8, bfloat16                     as rddm restores by these engines
@@ -12,7 +12,6 @@ be a column (``--reference`` of ``benchmarks/bench.py``); it gets the side alone
 """
 
 import argparse
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from plain import plain
 from torch import Tensor, nn
 
 import rddm
+from rddm.cost import MemoryWatch
 from rddm.engines import DEFAULT, ENGINES
 from rddm.heap import give_back_freed
 from rddm.model import bundled
@@ -129,7 +129,8 @@ def main() -> None:
     }
     once = updates[options.name](options.side) if options.name in updates else call(options.name, options.side)
     before = psutil.Process().memory_info().rss
-    output = once()  # warms up
+    with MemoryWatch(torch.device("cpu")) as watch:
+        output = once()  # warms up
     if options.save:
         np.save(options.save, output.numpy())
     print("ready", flush=True)
@@ -137,8 +138,7 @@ def main() -> None:
         began = time.perf_counter()
         once()
         print(time.perf_counter() - began, flush=True)
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, flush=True)
+    print(before, watch.peak, flush=True)
 
 
 if __name__ == "__main__":

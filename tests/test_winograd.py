@@ -49,6 +49,7 @@ def test_only_where_it_pays() -> None:
     assert isinstance(quickest(conv(64, 128)), Winograd)
     others = (
         conv(64, 64),
+        conv(96, 96),
         conv(128, 128).double(),
         nn.Conv2d(128, 128, 3, 2, 1),
         nn.Conv2d(128, 128, 3, 1, 0),

@@ -1,6 +1,6 @@
 """Engines: how a network is computed. What it computes stays the same, up to the engine's round-off.
 
-    float32     a published network fused (``rddm.nn.fused``), a compact one with its kernels packed
+    float32     a published network fused (``rddm.nn.fused``), a compact one as it is
     int8        convolutions on whole numbers (``rddm.nn.int8``), on CPUs with VNNI
     bfloat16    everything in half of the bits, on GPUs and CPUs that compute in it
 
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rddm.errors import UserError
-from rddm.nn.compact import Compact
-from rddm.nn.fused import fuse, quickest, swap
+from rddm.nn.fused import fuse
 from rddm.nn.int8 import available, quantise
 from rddm.nn.packed import has_bfloat16
 from rddm.nn.unet import UNet
@@ -55,12 +54,12 @@ class Cast(nn.Module):
 
 
 def prepared(net: nn.Module) -> nn.Module:
-    """Return a network fused, if it is a published one; if not, with its kernels packed or channels last."""
+    """Return a network fused, if it is a published one; channels last if not.
+
+    Packed kernels gain nothing in compact networks, and lose where the image is small.
+    """
     if isinstance(net, UNet):
         return fuse(net)
-    compact = [part for part in net.modules() if isinstance(part, Compact) and part.config.dims == 2]
-    for part in compact:
-        swap(part, quickest)
     pictures = any(weight.ndim == 4 for weight in net.parameters())
     return net.to(memory_format=torch.channels_last) if pictures else net  # pyright: ignore[reportCallIssue]
 

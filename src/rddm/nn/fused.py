@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rddm.heap import give_back_freed
 from rddm.nn.layers import (
     ATTENTION_HEAD_DIM,
     ATTENTION_HEADS,
@@ -71,21 +72,13 @@ def replace(module: nn.Module, convolution: Convolution | None) -> None:
             setattr(module, name, plain(part))
         elif convolution is not None and isinstance(part, nn.Conv2d):
             setattr(module, name, Pointwise(part) if part.kernel_size == (1, 1) else convolution(part))
+            give_back_freed()  # what was left behind would add up to as much as the weights
         elif convolution is not None and isinstance(part, LinearAttention):
             setattr(module, name, FusedAttention(part))
         elif not isinstance(part, FullAttention):  # which reads its convolutions' kernels itself
             replace(part, convolution)
             if isinstance(part, ResBlock):
                 setattr(module, name, FusedBlock(part))
-
-
-def swap(module: nn.Module, convolution: Convolution) -> None:
-    """Put something in place of every convolution inside a module."""
-    for name, part in [*module.named_children()]:
-        if isinstance(part, nn.Conv2d):
-            setattr(module, name, convolution(part))
-        else:
-            swap(part, convolution)
 
 
 def quickest(conv: nn.Conv2d) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rddm.nn.compact import Compact
-from rddm.nn.fused import fuse, swap
+from rddm.nn.fused import fuse
 from rddm.nn.packed import Packed, packs
 from rddm.nn.unet import UNet
 
@@ -36,8 +36,17 @@ def quantise(net: nn.Module) -> nn.Module:
         return fuse(net, rounded)
     for part in [part for part in net.modules() if isinstance(part, Compact)]:
         for inside in (part.encoder, part.decoder, part.down):
-            swap(inside, rounded)
+            replace(inside)
     return net
+
+
+def replace(module: nn.Module) -> None:
+    """Put rounded convolutions in place of a module's."""
+    for name, part in [*module.named_children()]:
+        if isinstance(part, nn.Conv2d):
+            setattr(module, name, rounded(part))
+        else:
+            replace(part)
 
 
 def rounded(conv: nn.Conv2d) -> nn.Module:

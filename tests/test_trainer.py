@@ -34,7 +34,7 @@ from rddm.photos import Files
 from rddm.plan import accelerator_of, planned, shared_out
 from rddm.recipe import Average, Recipe, from_json, to_json, with_method
 from rddm.recipes import RECIPES, published_low_light, restore
-from rddm.train import Setting, conduct
+from rddm.train import Setting, advice, conduct
 from rddm.trainer import Run, interval, loader, schedule
 
 TESTS = Path(__file__).parent
@@ -61,6 +61,15 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def command(clean: Path, degraded: Path, out: Path, *more: str) -> list[str]:
     sources = ["--clean", str(clean), "--degraded", str(degraded), "--recipe", "tiny:recipe"]
     return [sys.executable, "-m", "rddm", "train", *sources, "--out", str(out), *more]
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_half_of_the_bits_are_proposed_where_they_pay(monkeypatch: pytest.MonkeyPatch, computes: bool) -> None:
+    monkeypatch.setattr("rddm.train.halves", lambda device: computes)
+    recipe, cpu = restore(), torch.device("cpu")
+    volumes = replace(recipe, network=replace(recipe.network, dims=3, thumbnail=0))
+    assert ("--precision bf16" in advice(replace(recipe, precision="no"), cpu)) == computes
+    assert advice(replace(recipe, precision="bf16"), cpu) == advice(replace(volumes, precision="no"), cpu) == ""
 
 
 def test_a_run_that_stops_and_goes_on_has_the_same_weights(tmp_path: Path) -> None:

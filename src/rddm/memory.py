@@ -31,7 +31,7 @@ class PeakMemory(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Tell torch that its compiler never meets this class: elsewise it is imported, 1.5 s."""
+        """Tell torch that its compiler never meets this class: elsewise it is imported, 1 s."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -65,7 +65,8 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         for another engine.
 
         Arguments:
-            engine: a name in ``rddm.engines.ENGINES``: "float32", or "int8" for another half of the time.
+            engine: a name in ``rddm.engines.ENGINES``: "float32", or "bfloat16" or "int8" for half of the time
+                where the processor computes so.
 
         Raises:
             UserError: if there is no such engine here, or the model was optimized for another.

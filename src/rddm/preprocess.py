@@ -29,8 +29,7 @@ def equalisation_tables(pixels: Pixels) -> NDArray[np.uint8]:
 
 
 def _table(channel: Pixels) -> NDArray[np.uint8]:
-    counts = sum(_counts(channel[top : top + ROWS]) for top in range(0, len(channel), ROWS))
-    assert isinstance(counts, np.ndarray)
+    counts = np.sum([_counts(channel[top : top + ROWS]) for top in range(0, len(channel), ROWS)], axis=0)
     lowest = int(np.flatnonzero(counts)[0])
     above = channel.size - int(counts[lowest])
     if above == 0:  # a constant channel has no ranks: it keeps its value

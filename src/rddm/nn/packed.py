@@ -11,13 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NATIVE: Any = getattr(torch._C, "_nn")  # noqa: B009  # not in the stubs
+REORDER = "mkldnn_reorder_conv2d_weight"
+OPERATIONS = "_convolution_pointwise", "_linear_pointwise", "_reorder_linear_weight"
 ONES = [1, 1]
 
 
 def packs(weight: Tensor) -> bool:
     """Tell whether this torch can pack a kernel: it has oneDNN and the operations, the kernel a dtype they know."""
     known = weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and has_bfloat16())
-    found = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and hasattr(NATIVE, "mkldnn_reorder_conv2d_weight")
+    found = all(hasattr(torch.ops.mkldnn, name) for name in OPERATIONS) and hasattr(NATIVE, REORDER)
     return weight.device.type == "cpu" and known and torch.backends.mkldnn.is_available() and found
 
 

@@ -29,13 +29,14 @@ BLOCK = 1 << 19  # values at the points taken together: 2 MB
 
 
 def pays(conv: nn.Conv2d) -> bool:
-    """Tell whether a convolution takes less time this way: 3x3, in float32 on a CPU, and with many channels.
+    """Tell whether a convolution takes less time this way: 3x3, in float32 on an x86 CPU, and with many channels.
 
     Of other numbers of channels than multiples of 64 oneDNN makes a slow convolution where the image is small.
     """
     shape = conv.kernel_size, conv.stride, conv.padding, conv.groups
     wide = conv.in_channels + conv.out_channels >= WIDE and conv.in_channels % 64 == conv.out_channels % 64 == 0
-    return shape == ((3, 3), (1, 1), (1, 1), 1) and wide and conv.weight.dtype == torch.float32 and packs(conv.weight)
+    fit = shape == ((3, 3), (1, 1), (1, 1), 1) and conv.weight.dtype == torch.float32
+    return fit and wide and packs(conv.weight) and torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 class Winograd(nn.Module):

@@ -66,8 +66,8 @@ def command(clean: Path, degraded: Path, out: Path, *more: str) -> list[str]:
 @pytest.mark.parametrize("computes", [True, False])
 def test_half_of_the_bits_are_proposed_where_they_pay(monkeypatch: pytest.MonkeyPatch, computes: bool) -> None:
     monkeypatch.setattr("rddm.train.halves", lambda device: computes)
-    recipe, cpu = restore(), torch.device("cpu")
-    volumes = replace(recipe, network=replace(recipe.network, dims=3, thumbnail=0))
+    recipe, cpu = published_low_light(), torch.device("cpu")
+    volumes = replace(recipe, metric="loss", network=replace(recipe.network, dims=3))
     assert ("--precision bf16" in advice(replace(recipe, precision="no"), cpu)) == computes
     assert advice(replace(recipe, precision="bf16"), cpu) == advice(replace(volumes, precision="no"), cpu) == ""
 

@@ -29,7 +29,7 @@ def test_the_convolution_is_exact(
     expected = exact(x)
     found = Winograd(exact)(x.contiguous(memory_format=torch.channels_last))
     assert found.shape == expected.shape
-    assert float((found - expected).abs().max()) < 1e-13  # measured: 4e-15
+    assert float((found - expected).abs().max()) < 1e-13  # measured: 2.3e-15
 
 
 def test_without_a_bias() -> None:

@@ -1,4 +1,4 @@
-"""Memory: how much a network will take, found without running it, and how much there is."""
+"""Memory: how much a network will take, found on shapes alone or from one small call, and how much there is."""
 
 import math
 import weakref

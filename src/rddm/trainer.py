@@ -95,7 +95,8 @@ def fresh(recipe: Recipe) -> nn.Module:
 def check_precision(recipe: Recipe, device: torch.device) -> None:
     """Refuse what torch computes wrongly.
 
-    On a CPU (oneDNN 3.12) the gradient of a 3-D convolution's weights in bfloat16 is made of memory never written.
+    On a CPU (oneDNN 3.12) the gradient of a 3-D convolution's weights in bfloat16 is made of memory that was never
+    written where two positions are left along the first axis.
 
     Raises:
         UserError: for such a recipe.

@@ -2,7 +2,8 @@
 
 Training asks for what inference does not. Here, once and for all,
 
-* standardised kernels are computed and, on CPUs, packed as oneDNN wants them;
+* standardised kernels are computed and, on CPUs, packed as oneDNN wants them (``rddm.nn.packed``);
+* wide 3x3 convolutions take half of the products (``rddm.nn.winograd``);
 * nearest enlargement and the 3x3 convolution after it become one transposed 4x4 convolution. Of the nine pixels under
   the kernel at most four differ: with ``w = (w0, w1, w2)`` along an axis its kernel is ``(w2, w1 + w2, w0 + w1, w0)``,
   4/9 of the products;

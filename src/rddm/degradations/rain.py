@@ -35,12 +35,16 @@ class Streaks(NamedTuple):
         length: pixels.
         width: pixels; below one, the trace is one pixel wide and fainter.
         angle: from the vertical, degrees, positive if the lower end is to the right.
+        fade: share of the length over which each end fades.
+        faintest: strength of the faintest traces; the strongest have 1.
     """
 
     density: float
     length: float
     width: float
     angle: float
+    fade: float = 0.25
+    faintest: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -85,36 +89,46 @@ class Rain(Parametrised):
 class HeavyRain(Parametrised):
     """Rain as the benchmark Rain100H has it: several directions of streaks, added to the codes.
 
-    ``c' = clamp(c + sum_i S_i)`` with ``i`` over the layers, each of its own direction (Yang et al., CVPR 2017). It is
-    no model of light: codes are added, as the benchmark's pictures were made.
+    ``c' = clamp(c + sum_i b_i min(S_i, 1))``, the same in all colours, with ``i`` over the layers, each of its own
+    parallel streaks (Yang et al., CVPR 2017). It is no model of light: codes are added, as the benchmark's pictures
+    were made, and no layer adds more than its ``b``, so that streaks side by side merge into broad flat ones.
+
+    The defaults were chosen by looking at ten of the benchmark's pairs, until PSNR, coverage, brightness, widths,
+    lengths and directions were like theirs; they reach beyond the ten, to milder and to heavier rain.
 
     Arguments:
         density: streaks in 100 x 100 pixels, over all layers.
-        length: of streaks, pixels, drawn for each layer.
-        angle: from the vertical, degrees, drawn for each layer.
-        width: of streaks, pixels, drawn for each layer.
-        layers: number of directions.
-        brightness: what the strongest streaks add to the codes.
+        length: of streaks, pixels.
+        angle: from the vertical, degrees, positive if the lower end is to the right.
+        width: of streaks, pixels.
+        layers: number of directions; what is drawn from the other ranges is drawn for each.
+        brightness: the most that the streaks of a layer add to the codes.
+        fade: share of the length over which each end fades: 0 cuts them off, at 0.5 only the middle is full.
+        faintest: strength of a layer's faintest streaks, of the strongest: at 1 all are alike.
     """
 
     name: ClassVar[str] = "heavy_rain"
-    density: Annotated[Parameter, Limits(0, 500)] = Range(60, 200)
-    length: Annotated[Parameter, Limits(1, 100)] = Range(15, 45)
-    angle: Annotated[Parameter, Limits(-80, 80)] = Range(-40, 40)
-    width: Annotated[Parameter, Limits(0.5, 10)] = Range(0.7, 1.6)
-    layers: Annotated[Parameter, Limits(1, 10, whole=True)] = Range(2, 5)
-    brightness: Annotated[Parameter, Limits(0, 1)] = Range(0.3, 0.7)
+    density: Annotated[Parameter, Limits(0, 1000)] = Range(40, 340)
+    length: Annotated[Parameter, Limits(1, 100)] = Range(25, 90)
+    angle: Annotated[Parameter, Limits(-80, 80)] = Range(-35, 35)
+    width: Annotated[Parameter, Limits(0.5, 10)] = Range(0.8, 2.3)
+    layers: Annotated[Parameter, Limits(1, 10, whole=True)] = Range(1, 4)
+    brightness: Annotated[Parameter, Limits(0, 1)] = Range(0.1, 0.5)
+    fade: Annotated[Parameter, Limits(0, 0.5)] = Range(0, 0.5)
+    faintest: Annotated[Parameter, Limits(0, 1)] = Range(0, 1)
 
     def __call__(self, image: Tensor, generator: torch.Generator) -> Degraded:
         """Return the image under the streaks."""
         count = draw_whole(self.layers, generator)
-        density = draw(self.density, generator) / count
-        layers = [
-            Streaks(density, draw(self.length, generator), draw(self.width, generator), draw(self.angle, generator))
-            for _ in range(count)
-        ]
-        streaks = traces(image.shape[1], image.shape[2], layers, generator) * draw(self.brightness, generator)
-        return Degraded((image + streaks).clamp(0, 1))
+        rain = torch.zeros_like(image[0])
+        for _ in range(count):
+            density, *shape = (
+                draw(value, generator)
+                for value in (self.density, self.length, self.width, self.angle, self.fade, self.faintest)
+            )
+            layer = traces(image.shape[1], image.shape[2], [Streaks(density / count, *shape)], generator)
+            rain += draw(self.brightness, generator) * layer.clamp(max=1)
+        return Degraded((image + rain).clamp(0, 1))
 
 
 def traces(height: int, width: int, layers: Sequence[Streaks], generator: torch.Generator) -> Tensor:
@@ -129,7 +143,7 @@ def traces(height: int, width: int, layers: Sequence[Streaks], generator: torch.
         points = torch.zeros(shape)
         mean = streaks.density * (height + 2 * reach) * (width + 2 * reach) / 1e4
         count = int(torch.poisson(torch.tensor(mean), generator))
-        strength = 0.3 + 0.7 * torch.rand(count, generator=generator)
+        strength = streaks.faintest + (1 - streaks.faintest) * torch.rand(count, generator=generator)
         rows, columns = random_points(height + 2 * reach - 1, width + 2 * reach - 1, count, generator)
         splat(points, rows, columns, strength)
         total += torch.fft.rfft2(points) * torch.fft.rfft2(trace(reach, streaks), s=shape)
@@ -138,10 +152,10 @@ def traces(height: int, width: int, layers: Sequence[Streaks], generator: torch.
 
 
 def trace(reach: int, streaks: Streaks) -> Tensor:
-    """Return the cover (2 reach + 1, 2 reach + 1) of one drop's trace, at most 1, its ends fading over a quarter."""
+    """Return the cover (2 reach + 1, 2 reach + 1) of one drop's trace, at most 1, its ends fading."""
     side = torch.arange(-reach, reach + 1, dtype=torch.float32)
     turn = math.radians(streaks.angle)
     along = (side[:, None] * math.cos(turn) + side * math.sin(turn)).abs()
     across = (side * math.cos(turn) - side[:, None] * math.sin(turn)).abs()
-    fade = ((streaks.length / 2 + 0.5 - along) / (streaks.length / 4 + 0.5)).clamp(0, 1)
+    fade = ((streaks.length / 2 + 0.5 - along) / (streaks.length * streaks.fade + 0.5)).clamp(0, 1)
     return fade * (streaks.width / 2 + 0.5 - across).clamp(min=0).clamp(max=min(1.0, streaks.width))

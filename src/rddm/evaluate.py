@@ -21,9 +21,10 @@ from rddm import protocols
 from rddm.batch import choose_device
 from rddm.engines import DEFAULT as ENGINE
 from rddm.errors import UserError
-from rddm.learned import Extras, extra_metrics
+from rddm.learned import LEAST, Extras, extra_metrics, has_lpips
 from rddm.matlab import Bytes
 from rddm.model import DEFAULT, load
+from rddm.pairs import stated_size
 from rddm.protocols import Case, Scores, protocol_named, read_mask, read_pairs, read_rgb
 from rddm.sources import Cost, Outputs, Produced, Restorer, Source, made_degraded, read_degraded
 
@@ -46,7 +47,7 @@ class Options:
         steps: network calls; the model's own number if None.
         seed: of the first run.
         runs: how many seeds.
-        also: names of further metrics.
+        also: names of further metrics; LPIPS is computed unasked where its weights are at hand.
         engine: how the network is computed.
     """
 
@@ -83,9 +84,18 @@ def prepared(options: Options, look: "Look" = lambda *_: None) -> "tuple[Evaluat
     if options.mask is not None and not protocol.pooled:
         raise UserError(f"--mask: found one with {protocol.name}, expected none: only istd-256 looks at regions")
     cases = read_pairs(options.clean, options.outputs or options.degraded, options.mask)
-    extras = extra_metrics(options.also)
+    extras = extra_metrics(with_lpips(options.also, cases))
     seeds = range(options.seed, options.seed + options.runs)
     return Evaluation(source_of(options, protocol), protocol, extras, seeds, look), cases
+
+
+def with_lpips(names: Sequence[str], cases: Sequence[Case]) -> list[str]:
+    """Return the names of metrics with LPIPS among them, if its weights are at hand and every photo is large enough."""
+    borders = 8  # that a protocol may cut off
+    if "lpips" in names or not has_lpips():
+        return [*names]
+    fits = all(min(stated_size(case.target)) >= LEAST + borders for case in cases)
+    return [*names, "lpips"] if fits else [*names]
 
 
 def source_of(options: Options, protocol: protocols.Protocol) -> Source:

@@ -92,7 +92,9 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--outputs", type=Path, help="folder of anyone's outputs, of the same names as the targets")
     command.add_argument("--degraded", type=Path, help="folder of photos to restore, of the same names")
     command.add_argument("--degrade", metavar="TEXT", help='make them from the targets: "noise(25)"')
-    command.add_argument("--mask", type=Path, help="folder of shadow masks of the same names, for istd-256")
+    command.add_argument(
+        "--mask", type=Path, help="folder of masks of the same names, for istd-256 and models shown a mask"
+    )
     command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     command.add_argument("--engine", choices=ENGINES, default="float32", help="how the network is computed (float32)")
@@ -118,6 +120,8 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--engine", choices=["auto", *ENGINES], default="auto", help="how; what rddm bench found best")
     command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the photo N times: model upscale")
+    about = "white where to restore, for models shown a mask: a picture, or a folder of NAME_mask or NAME"
+    command.add_argument("--mask", type=Path, help=about)
     command.add_argument("--compare", action="store_true", help="also write input | output side by side")
 
 

@@ -38,7 +38,7 @@ def restore(args: argparse.Namespace) -> int:
     """Restore photos; the exit code tells whether all went well."""
     from rddm.batch import Options, restore_files
 
-    options = Options(args.steps, args.solver, args.seed, args.tile, args.compare, args.scale, args.engine)
+    options = Options(args.steps, args.solver, args.seed, args.tile, args.compare, args.scale, args.engine, args.mask)
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 

@@ -21,7 +21,7 @@ from rddm.path import gaussian
 from rddm.photo import from_float, to_float
 from rddm.preprocess import CONDITIONS, Pixels
 from rddm.recipe import Recipe
-from rddm.restore import prepare, run
+from rddm.restore import prepare, run, wants_mask
 from rddm.sample import sample
 from rddm.solvers import Ancestral
 from rddm.spec import ModelSpec
@@ -44,7 +44,7 @@ def as_model(net: nn.Module, recipe: Recipe) -> Iterator[Model]:
 def restored(model: Model, draws: Draws, i: int) -> tuple[Pieces, Pixels]:
     """Return held-out photograph ``i``, the middle of it, with its restoration: same noise in every validation."""
     pieces = centre(draws, i)
-    pixels, mask = pieces["degraded"], pieces.get("mask")
+    pixels, mask = pieces["degraded"], pieces.get("mask") if wants_mask(model.spec) else None
     job = prepare(model, *pixels.shape[:2], given=() if mask is None else ("mask",))
     told = draws.degrade is None and names_of(draws.recipe) & CONDITIONS
     whole = draws.photos.whole(draws.chosen[i]) if told else None

@@ -22,7 +22,8 @@ from rddm.matlab import Bytes
 from rddm.model import Model
 from rddm.photo import Pixels, from_float, to_float
 from rddm.protocols import Case, read_rgb
-from rddm.restore import check_size, prepare, run, wants_mask
+from rddm.restore import check_size, wants_mask
+from rddm.stages import restored
 
 
 class Cost(NamedTuple):
@@ -103,6 +104,7 @@ class Restorer:
         protocol: what is done to a photo before.
         degrade: where the degraded photo comes from.
         steps: network calls; the model's own number if None.
+        realism: how far its second stage goes, 0 to 1.
     """
 
     model: Model
@@ -110,6 +112,7 @@ class Restorer:
     protocol: protocols.Protocol
     degrade: Degrade
     steps: int | None = None
+    realism: float = 0.0
 
     @property
     def facts(self) -> dict[str, float]:
@@ -139,9 +142,8 @@ class Restorer:
         """Return the restored photo; a model that fills holes keeps what is known."""
         if mask is not None and self.model.spec.prepare == "fill":
             return inpaint(self.model, photo, mask, self.steps, seed)
-        names = () if mask is None else ("mask",)
-        job = prepare(self.model, *photo.shape[:2], steps=self.steps, seed=seed, given=names)
-        return run(job, photo, mask=None if mask is None else mask[..., None])
+        shown = None if mask is None else mask[..., None]
+        return restored(self.model, photo, self.steps, seed, shown, self.realism)
 
 
 def read_degraded(case: Case, target: Bytes) -> Given:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from rddm.checkpoint import Place, save_model, save_state, states
 from rddm.denoiser import NetworkDenoiser, rate_of
 from rddm.draws import Samples, collate
 from rddm.errors import UserError
+from rddm.first_stage import adopted, with_first_stage
 from rddm.journal import Journal, Stopwatch, clock
 from rddm.loss import Batch, Compared, Distance, compare, distances
 from rddm.model import load, network
@@ -80,10 +82,13 @@ def fresh(recipe: Recipe) -> nn.Module:
     """Return the recipe's network with the weights of its seed, or of the model it starts from.
 
     Raises:
-        UserError: if there is no such model, or its network has another shape.
+        UserError: if there is no such model, or its network has another shape; a first stage lends a second one what
+            weights fit.
     """
     if recipe.initial:
         model = load(recipe.initial)
+        if recipe.restorer and model.spec.restorer is None:
+            return adopted(fresh(replace(recipe, initial="")), recipe, model)
         if model.spec.network != recipe.network:
             raise UserError(f"{recipe.initial}: found {model.spec.network}, expected {recipe.network}")
         return model.net.train().requires_grad_(True)
@@ -135,7 +140,7 @@ class Run:
         for i, batch in enumerate(batches):
             between = i < len(batches) - 1
             with self.accelerator.no_sync(self.shared) if between else nullcontext():
-                heads, loss = self.losses(batch.to(self.accelerator.device))
+                heads, loss = self.losses(with_first_stage(self.recipe, batch.to(self.accelerator.device)))
                 self.accelerator.backward(loss / len(batches))
             total = total.to(heads) + heads.detach() / len(batches)
         norm = self.accelerator.clip_grad_norm_(self.net.parameters(), self.recipe.clip)

@@ -1,9 +1,9 @@
 """PSNR and LPIPS along the realism dial: ``python experiments/realism.py --data ../shared/data --model denoise``.
 
 A model with a second stage restores a test set at realism 0 to 1, the second stage in few steps and in more.
-``denoise`` is measured on CBSD68 with noise(50), ``low-light`` on LOL's test pairs, ``upscale`` on Set14 four times enlarged; other
-models take ``--like`` one of them. ``--companion`` names the second stage of a model that names none. Writes
-``realism-NAME.json`` and ``realism-NAME.png``.
+``denoise`` is measured on CBSD68 with noise(50), ``low-light`` on LOL's test pairs, ``upscale`` on Set14 four times
+enlarged; other models take ``--like`` one of them. ``--companion`` names the second stage of a model that names none.
+Writes ``realism-NAME.json`` and ``realism-NAME.png``.
 """
 
 import argparse

@@ -15,6 +15,7 @@ from models import restoring_model
 from PIL import Image
 
 from rddm.cli import main
+from rddm.cost import gmacs, parameters
 from rddm.draws import Draws, collate
 from rddm.errors import UserError
 from rddm.first_stage import START, adopted, channels_of, restorer_model, restorer_spec, with_first_stage
@@ -117,6 +118,11 @@ def test_the_command_line_turns_the_dial(trained: Path, capsys: pytest.CaptureFi
                str(trained / "degraded"), "--model", model, "--out", str(trained / "evaluated")]  # fmt: skip
     assert main([*options, "--realism", "1"]) == 0
     assert "at realism 1)" in capsys.readouterr().out
+    costs = json.loads((trained / "evaluated" / "scores.json").read_text())["costs"]
+    one, two = load(model), load(trained / "two" / "model")
+    calls = one.spec.method.steps * gmacs(one, 24, 32) + two.spec.method.steps * gmacs(two, 24, 32)
+    assert costs["gmacs-per-image"] == pytest.approx(calls)
+    assert costs["parameters"] == parameters(one) + parameters(two)
     for realism, complaint_ in (("1.5", "--realism: found 1.5, expected 0 (least error) to 1"),
                                 ("nan", "--realism: found nan")):  # fmt: skip
         assert main([*line, "-o", "x.png", "--realism", realism]) == 2

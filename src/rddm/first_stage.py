@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rddm.errors import UserError
 from rddm.loss import Batch
 from rddm.model import Model, load, spec_named
+from rddm.nn.spatial import LAYOUT
 from rddm.path import Noise
 from rddm.preprocess import Pixels, Whole
 from rddm.recipe import Recipe
@@ -40,9 +41,10 @@ def restorer_spec(name: str) -> ModelSpec:
 
 @lru_cache(maxsize=2)
 def restorer_model(name: str, device: str) -> Model:
-    """Return the model of a first stage on a device, frozen."""
-    restorer_spec(name)
-    return load(name, device).requires_grad_(False).eval()
+    """Return the model of a first stage on a device, frozen, its kernels laid out as the batches are."""
+    model = load(name, device).requires_grad_(False).eval()
+    model.net.to(memory_format=LAYOUT[restorer_spec(name).network.dims])  # pyright: ignore[reportCallIssue]
+    return model
 
 
 def names_of(recipe: Recipe) -> set[str]:

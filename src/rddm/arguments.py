@@ -49,6 +49,8 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--recipe", help="name, module:function, or a recipe.json; 'restore' if not given")
     command.add_argument("--method", help="a row of rddm methods in place of the recipe's own")
     command.add_argument("--initial", metavar="MODEL", help="go on from a model: name, folder or hub repository")
+    about = "train a second stage of this model: it restores the photos first (recipes realism-...)"
+    command.add_argument("--restorer", metavar="MODEL", help=about)
     command.add_argument("--out", type=Path, default=Path("runs/train"), help="folder of the run")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="updates; the recipe's own number if not given")
@@ -100,6 +102,7 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", choices=ENGINES, default="float32", help="how the network is computed (float32)")
     command.add_argument("--steps", type=int, help="network calls; the model's own number if not given")
     command.add_argument("--seed", type=int, default=0)
+    add_realism(command)
     command.add_argument("--runs", type=int, default=1, help="seeds, from --seed on; the deviation over them is told")
     command.add_argument("--also", default="", metavar="LIST", help="further metrics: ms-ssim,lpips-vgg,fid,kid,is")
     command.add_argument("--out", type=Path, help="folder of the results; runs/evaluate-PROTOCOL if not given")
@@ -122,7 +125,14 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the photo N times: model upscale")
     about = "white where to restore, for models shown a mask: a picture, or a folder of NAME_mask or NAME"
     command.add_argument("--mask", type=Path, help=about)
+    add_realism(command)
     command.add_argument("--compare", action="store_true", help="also write input | output side by side")
+
+
+def add_realism(command: argparse.ArgumentParser) -> None:
+    """Add the dial from the least error to the best look."""
+    about = "0 to 1, for models with a second stage: 0 has the least error, 1 looks most like a photo (0)"
+    command.add_argument("--realism", type=float, default=0.0, metavar="R", help=about)
 
 
 def add_common(command: argparse.ArgumentParser, model: str) -> None:

@@ -38,7 +38,8 @@ def restore(args: argparse.Namespace) -> int:
     """Restore photos; the exit code tells whether all went well."""
     from rddm.batch import Options, restore_files
 
-    options = Options(args.steps, args.solver, args.seed, args.tile, args.compare, args.scale, args.engine, args.mask)
+    how = args.steps, args.solver, args.seed, args.tile, args.compare, args.scale, args.engine
+    options = Options(*how, mask=args.mask, realism=args.realism)
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 
@@ -112,7 +113,7 @@ def train(args: argparse.Namespace) -> int:
     keep_freed()  # of the whole process, which is why no library function does it
     sources = args.clean, args.degraded, args.mask, args.degrade
     run = args.recipe, args.method, args.initial, args.out, args.steps, args.time, args.resume
-    train_command(Options(*sources, *run, args.seed, args.precision))
+    train_command(Options(*sources, *run, args.seed, args.precision, args.restorer))
     return 0
 
 
@@ -151,6 +152,7 @@ def evaluate(args: argparse.Namespace) -> int:
         "seed",
         "runs",
         "engine",
+        "realism",
     )
     also = tuple(name.strip() for name in args.also.split(",") if name.strip())
     gallery = Gallery()

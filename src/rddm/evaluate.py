@@ -28,6 +28,7 @@ from rddm.pairs import stated_size
 from rddm.protocols import Case, Scores, protocol_named, read_mask, read_pairs, read_rgb
 from rddm.restore import wants_mask
 from rddm.sources import Cost, Outputs, Produced, Restorer, Source, made_degraded, read_degraded
+from rddm.stages import check_realism
 
 RESAMPLES = 10_000
 
@@ -50,6 +51,7 @@ class Options:
         runs: how many seeds.
         also: names of further metrics; LPIPS is computed unasked where its weights are at hand.
         engine: how the network is computed.
+        realism: how far a second stage goes, 0 to 1.
     """
 
     protocol: str
@@ -65,6 +67,7 @@ class Options:
     runs: int = 1
     also: Sequence[str] = ()
     engine: str = ENGINE
+    realism: float = 0.0
 
 
 def prepared(options: Options, look: "Look" = lambda *_: None) -> "tuple[Evaluation, list[Case]]":
@@ -108,7 +111,9 @@ def source_of(options: Options, protocol: protocols.Protocol) -> Source:
     label = options.model if options.degrade is None else f"{options.model} on {options.degrade}"
     model = load(options.model, choose_device(options.device)).optimize(options.engine)
     check_masks(options, protocol, wants_mask(model.spec))
-    return Restorer(model, label, protocol, degrade, options.steps)
+    check_realism(model, options.realism)
+    label += f" at realism {options.realism:g}" if options.realism else ""
+    return Restorer(model, label, protocol, degrade, options.steps, options.realism)
 
 
 def check_masks(options: Options, protocol: protocols.Protocol, shown: bool) -> None:

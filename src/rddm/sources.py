@@ -7,6 +7,7 @@ image depends on the number or the order of the others.
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,10 +20,11 @@ from rddm import protocols
 from rddm.cost import MemoryWatch, counted_calls, gmacs, parameters, total_gmacs
 from rddm.inpaint import inpaint
 from rddm.matlab import Bytes
-from rddm.model import Model
+from rddm.model import Model, companion_of
 from rddm.photo import Pixels, from_float, to_float
 from rddm.protocols import Case, read_rgb
-from rddm.restore import check_size, prepare, run, wants_mask
+from rddm.restore import check_size, wants_mask
+from rddm.stages import restored
 
 
 class Cost(NamedTuple):
@@ -103,6 +105,7 @@ class Restorer:
         protocol: what is done to a photo before.
         degrade: where the degraded photo comes from.
         steps: network calls; the model's own number if None.
+        realism: how far its second stage goes, 0 to 1.
     """
 
     model: Model
@@ -110,23 +113,31 @@ class Restorer:
     protocol: protocols.Protocol
     degrade: Degrade
     steps: int | None = None
+    realism: float = 0.0
 
     @property
     def facts(self) -> dict[str, float]:
-        """Parameters, and the multiply-accumulates of a call at 256x256."""
-        return {"parameters": parameters(self.model), "gmacs-256": gmacs(self.model)}
+        """Parameters, of both stages where there are two, and the multiply-accumulates of a call at 256x256."""
+        return {"parameters": sum(map(parameters, self.stages)), "gmacs-256": gmacs(self.model)}
+
+    @property
+    def stages(self) -> list[Model]:
+        """The models that take part."""
+        return [self.model, companion_of(self.model)] if self.realism else [self.model]
 
     def __call__(self, case: Case, target: Bytes, seed: int) -> Produced:
         """Restore the photo, and weigh it; ValueError if photo and target do not fit each other."""
         given = self.degrade(case, target)
         photo, mask = self.protocol.photo(given.photo), self.shown(given, case)
         self.protocol.align(photo, target)
-        device = next(self.model.parameters()).device
-        with counted_calls(self.model.net) as calls, MemoryWatch(device) as memory:
+        device, stages = next(self.model.parameters()).device, self.stages
+        with ExitStack() as counting, MemoryWatch(device) as memory:
+            calls = [counting.enter_context(counted_calls(stage.net)) for stage in stages]
             start = time.perf_counter()
             output = self.restored(photo, mask, seed)
             seconds = time.perf_counter() - start
-        return Produced(output.astype(np.uint8), photo, Cost(seconds, memory.peak, total_gmacs(self.model, calls)))
+        spent = sum(map(total_gmacs, stages, calls))
+        return Produced(output.astype(np.uint8), photo, Cost(seconds, memory.peak, spent))
 
     def shown(self, given: Given, case: Case) -> Bytes | None:
         """Return the mask (H, W) that the model is shown, None if it wants none; UserError if it does not fit."""
@@ -139,9 +150,8 @@ class Restorer:
         """Return the restored photo; a model that fills holes keeps what is known."""
         if mask is not None and self.model.spec.prepare == "fill":
             return inpaint(self.model, photo, mask, self.steps, seed)
-        names = () if mask is None else ("mask",)
-        job = prepare(self.model, *photo.shape[:2], steps=self.steps, seed=seed, given=names)
-        return run(job, photo, mask=None if mask is None else mask[..., None])
+        shown = None if mask is None else mask[..., None]
+        return restored(self.model, photo, self.steps, seed, shown, self.realism)
 
 
 def read_degraded(case: Case, target: Bytes) -> Given:

@@ -62,6 +62,8 @@ def test_super_resolution_leaves_out_the_border() -> None:
     assert protocol.score(a, b)["psnr"] == pytest.approx(psnr(luma(a[4:-4, 4:-4]), luma(b[4:-4, 4:-4])))
     changed[4, 4] += 9
     assert protocol.score(a, b) != protocol.score(changed, b)
+    assert [seen.shape for seen in protocol.seen(a, b)] == [(32, 42, 3)] * 2  # as LPIPS is shown them
+    assert np.array_equal(protocol.seen(a, b)[1], b[4:-4, 4:-4])
     with pytest.raises(ValueError, match="at least 9x9"):
         protocol.score(a[:8], b[:8])
 

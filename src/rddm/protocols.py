@@ -59,8 +59,9 @@ class Protocol:
         return self.measure(*self.align(output, target), mask)
 
     def seen(self, output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
-        """Return what learned metrics see: the aligned output and the target, both as ``photo`` makes them."""
-        return self.photo(self.align(output, target)[0]), self.photo(target)
+        """Return what learned metrics see: output and target as they are compared, but resized as ``photo`` does it."""
+        ours, theirs = self.align(output, target)
+        return (ours, theirs) if self.photo is unchanged else (self.photo(ours), self.photo(target))
 
 
 def unchanged(image: Bytes) -> Bytes:

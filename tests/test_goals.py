@@ -132,8 +132,15 @@ def test_some_of_a_set_are_left_out(tmp_path: Path) -> None:
 def test_a_goal_is_reached_from_its_own_side() -> None:
     goal = Goal("m", "lol-rgb", "LOL", (Aim("psnr", 23.5), Aim("lpips", 0.1), Aim("ssim")))
     for psnr, lpips, expected in ((23.5, 0.1, "yes"), (23.4, 0.1, "no"), (24.0, 0.11, "no")):
-        assert reached(goal, {"now": {"psnr": psnr, "lpips": lpips, "ssim": 0.0}}) == expected
-    assert reached(replace(goal, aims=(Aim("ssim"),)), {"now": {"ssim": 0.5}}) == ""
+        assert reached(goal, {"now": {"psnr": psnr, "lpips": lpips, "ssim": 0.0}}, {}) == expected
+    assert reached(replace(goal, aims=(Aim("ssim"),)), {"now": {"ssim": 0.5}}, {}) == ""
+    specialist = {"output": {"psnr": 30.0}}
+    beside = replace(goal, aims=(Aim("gain", 0),), beside=NOISE)
+    for gain, psnr, rows, expected in (
+        (1.0, 29.5, {NOISE: specialist}, "yes"), (1.0, 29.4, {NOISE: specialist}, "no"), (1.0, 29.9, {}, ""),
+        (-0.1, 29.9, {}, "no"), (-0.1, 29.9, {NOISE: specialist}, "no"),
+    ):  # fmt: skip
+        assert reached(beside, {"now": {"gain": gain}, "output": {"psnr": psnr}}, rows) == expected
 
 
 def test_the_page_in_docs_is_of_its_figures() -> None:

@@ -195,8 +195,8 @@ def test_some_of_a_set_are_chosen(tmp_path: Path) -> None:
     clean, out, names = (tmp_path / name for name in ("clean", "out", "names.txt"))
     assert [case.name for case in read_pairs(clean, out, choice=Choice(names))] == ["0", "2", "4", "6"]
     assert [case.name for case in read_pairs(clean, out, choice=Choice(names, 2))] == ["0", "4"]
-    assert [case.name for case in read_pairs(clean, None, choice=Choice(count=3))] == ["0", "3", "6"]
-    assert len(read_pairs(clean, None, choice=Choice(count=30))) == 9
+    assert [case.name for case in read_pairs(clean, None, choice=Choice(images=3))] == ["0", "3", "6"]
+    assert len(read_pairs(clean, None, choice=Choice(images=30))) == 9
     names.write_text("0 8")
     with pytest.raises(UserError, match=r"8 is only in .*clean, expected pairs by name \(2 and 7"):
         read_pairs(clean, out, choice=Choice(names))
@@ -207,7 +207,7 @@ def test_some_of_a_set_are_chosen(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"names.txt: empty"):
         read_pairs(clean, None, choice=Choice(names))
     with pytest.raises(UserError, match="--images: found 0"):
-        read_pairs(clean, None, choice=Choice(count=0))
+        read_pairs(clean, None, choice=Choice(images=0))
 
 
 def test_lists_and_packed_files_are_sets(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from goals_table import GOALS, SECTIONS, TEST_SETS, Aim, Goal
 from rddm.model import BUNDLED, bundled
 from rddm.report import Table, markdown
 
+BEHIND = 0.5  # dB that a model for everything may be behind a specialist
+
 
 def texts(aims: Sequence[Aim], values: Callable[[Aim], float | None]) -> str:
     """Return the values of a row's aims in one cell."""
@@ -24,14 +26,17 @@ def now(goal: Goal, row: Row) -> str:
     return text if row["weights"] == fingerprint(goal.model) else f"{text} \\*"
 
 
-def reached(goal: Goal, row: Row) -> str:
-    """Return whether all goals of a row are reached; empty where none was set."""
+def reached(goal: Goal, row: Row, rows: Mapping[str, Row]) -> str:
+    """Return whether all goals of a row are reached; empty where none was set, or the specialist is not measured."""
     met = []
     for aim in goal.aims:
         if aim.goal is not None:
             value, lower = float(row["now"][aim.measure]), MEASURES[aim.measure].lower
             met.append(value <= aim.goal if lower else value >= aim.goal)
-    return "" if not met else "yes" if all(met) else "no"
+    if goal.beside in rows:
+        met.append(row["output"]["psnr"] >= rows[goal.beside]["output"]["psnr"] - BEHIND)
+    unknown = not met or (goal.beside and goal.beside not in rows and all(met))
+    return "" if unknown else "yes" if all(met) else "no"
 
 
 def given(row: Row) -> str:
@@ -62,11 +67,12 @@ def table(goals: Sequence[Goal], rows: Mapping[str, Row]) -> Table:
     lines = []
     for goal in goals:
         row = rows.get(goal.name)
-        degraded = " ".join((goal.degrade or "pairs", *goal.options))
+        pairs = "sets" if goal.images is not None else "pairs"
+        degraded = " ".join((goal.degrade or pairs, *goal.options))
         lines.append((
             goal.model, goal.protocol, degraded, goal.test, "" if row is None else given(row),
             texts(goal.aims, lambda aim: aim.today), "not measured" if row is None else now(goal, row),
-            texts(goal.aims, lambda aim: aim.goal), "" if row is None else reached(goal, row), best(goal, rows),
+            texts(goal.aims, lambda aim: aim.goal), "" if row is None else reached(goal, row, rows), best(goal, rows),
             "" if row is None else str(row["images"]),
         ))  # fmt: skip
     return Table(columns, lines)

@@ -231,7 +231,7 @@ SECTIONS = (
     ),
     Section(
         "One model for everything",
-        "By the specialists' protocols: never below its input, and within 0.5 dB of the specialist, whose gain "
+        "By the specialists' protocols: never below its input, and within 0.5 dB of the specialist, whose PSNR "
         "stands in the last column.",
         (
             never_below("denoise-rgb", "CBSD68", "awgn(25)", "denoise denoise-rgb CBSD68 awgn(25)"),

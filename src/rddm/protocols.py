@@ -145,7 +145,7 @@ def in_holes(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
 def smoothly_filled(degraded: Bytes | None, target: Bytes, mask: Bytes | None) -> Bytes | None:
     """Return a photo with its holes filled smoothly from their rims; None without a mask or of another size."""
     photo = target if degraded is None else degraded
-    return None if mask is None or mask.shape != photo.shape[:2] else smooth_fill(photo, mask)
+    return None if mask is None or mask.shape != photo.shape[:2] else smooth_fill(photo, mask).astype(np.uint8)
 
 
 def of_shadows(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
@@ -237,7 +237,7 @@ def read_pairs(clean: Path, other: Path | None, mask: Path | None = None, choice
             here = clean if lonely[0] in targets else source
             counts = f"{len(wanted)} and {len(files)} photos"
             raise UserError(f"{clean}, {source}: {lonely[0]} is only in {here}, expected pairs by name ({counts})")
-    kept = chosen(wanted, clean, Choice(count=choice.count))
+    kept = chosen(wanted, clean, Choice(images=choice.images))
     return [Case(name, target, others.get(name), masks.get(name)) for name, target in kept.items()]
 
 

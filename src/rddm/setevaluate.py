@@ -119,7 +119,7 @@ def turned(model: Model, options: Options) -> tuple[Pixels, Pixels, dict[str, in
     """Return the images of a set translated, and untouched, at the model's side, and in how many steps."""
     assert options.degraded is not None
     walk = prepare(model, options.steps, options.seed)
-    before = squares(options.degraded, walk.side, Choice(count=options.images))
+    before = squares(options.degraded, walk.side, Choice(images=options.images))
     with progress("translation", len(before)) as done:
         after = [translated(walk, image, 1, done) for image in before]
     return np.concatenate(after), before, facts_of(walk)
@@ -133,7 +133,7 @@ def facts_of(walk: Walk) -> dict[str, int]:
 def read_outputs(options: Options) -> Pixels:
     """Return anyone's images, as wide as the narrowest side of the first."""
     assert options.outputs is not None
-    found = chosen(pictures(options.outputs), options.outputs, Choice(count=options.images))
+    found = chosen(pictures(options.outputs), options.outputs, Choice(images=options.images))
     first = pixels_of(next(iter(found.values())))
     return np.stack([centre_square(pixels_of(image), min(first.shape[:2])) for image in found.values()])
 

@@ -157,7 +157,7 @@ def hide_target(case: Case, target: Bytes) -> Given:
     assert case.mask is not None
     mask = read_rgb(case.mask)
     check_size(mask, *target.shape[:2], name=str(case.mask))
-    return Given(hidden(target, mask[..., 0]), mask)
+    return Given(hidden(target, mask[..., 0]).astype(np.uint8), mask)
 
 
 def made_degraded(text: str, seed: int) -> Degrade:

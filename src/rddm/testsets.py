@@ -41,7 +41,7 @@ class Choice(NamedTuple):
     """Which of a set are meant: those of a file of names, and so many of these, evenly spread; all if None."""
 
     names: Path | None = None
-    count: int | None = None
+    images: int | None = None
 
 
 ALL = Choice()
@@ -105,10 +105,10 @@ def chosen(found: Mapping[str, T], source: Path, choice: Choice) -> dict[str, T]
                 f"{choice.names}: {missing[0]}: found no photo of that name in {source} ({len(found)} photos)"
             )
         names = sorted(wanted)
-    if choice.count is not None:
-        if choice.count < 1:
-            raise UserError(f"--images: found {choice.count}, expected at least 1")
-        count = min(choice.count, len(names))
+    if choice.images is not None:
+        if choice.images < 1:
+            raise UserError(f"--images: found {choice.images}, expected at least 1")
+        count = min(choice.images, len(names))
         names = [names[i * len(names) // count] for i in range(count)]
     return {name: found[name] for name in names}
 

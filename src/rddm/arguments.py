@@ -90,13 +90,15 @@ def duration(text: str) -> float:
 def add_evaluate(command: argparse.ArgumentParser) -> None:
     """Add the options of ``rddm evaluate``."""
     command.add_argument("--protocol", required=True, help="lol-rgb, lol-256-y, ...; a wrong name lists all")
-    command.add_argument("--clean", type=Path, required=True, help="folder of targets")
-    command.add_argument("--outputs", type=Path, help="folder of anyone's outputs, of the same names as the targets")
-    command.add_argument("--degraded", type=Path, help="folder of photos to restore, of the same names")
+    about = "targets, or real images: a folder, a list of paths (.txt) or a packed .npz, as all that follow"
+    command.add_argument("--clean", type=Path, required=True, help=about)
+    command.add_argument("--names", type=Path, metavar="FILE", help="names of the targets that are meant: cbsd68.txt")
+    command.add_argument("--images", type=int, metavar="N", help="so many of them, evenly spread; of a generator 1000")
+    command.add_argument("--outputs", type=Path, help="anyone's outputs, of the same names as the targets")
+    command.add_argument("--degraded", type=Path, help="photos to restore, of the same names")
     command.add_argument("--degrade", metavar="TEXT", help='make them from the targets: "noise(25)"')
-    command.add_argument(
-        "--mask", type=Path, help="folder of masks of the same names, for istd-256 and models shown a mask"
-    )
+    about = "masks of the same names, for istd-256, for holes and for models shown a mask"
+    command.add_argument("--mask", type=Path, help=about)
     command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     command.add_argument("--engine", choices=ENGINES, default="float32", help="how the network is computed (float32)")

@@ -137,7 +137,9 @@ def evaluate(args: argparse.Namespace) -> int:
     from rddm.evaluate import Options, prepared
     from rddm.evaluate import evaluate as scored
     from rddm.learned import has_lpips
-    from rddm.page import Gallery, headline, short_json, write_file, write_results
+    from rddm.page import Gallery, given_line, headline, short_json, write_file, write_results
+    from rddm.protocols import OF_SETS
+    from rddm.setevaluate import evaluate_sets
 
     names = (
         "protocol",
@@ -153,12 +155,18 @@ def evaluate(args: argparse.Namespace) -> int:
         "runs",
         "engine",
         "realism",
+        "names",
+        "images",
     )
     also = tuple(name.strip() for name in args.also.split(",") if name.strip())
-    gallery = Gallery()
-    report = scored(*prepared(Options(**{name: getattr(args, name) for name in names}, also=also), gallery.look))
-    print(headline(report))
+    options = Options(**{name: getattr(args, name) for name in names}, also=also)
     out = args.out or Path("runs") / f"evaluate-{args.protocol}"
+    if args.protocol in OF_SETS:
+        print("\n".join(evaluate_sets(options, out, args.json)))
+        return 0
+    gallery = Gallery()
+    report = scored(*prepared(options, gallery.look))
+    print("\n".join(filter(None, (headline(report), given_line(report)))))
     written = write_results(report, gallery, out)
     if args.json:
         write_file(args.json, short_json(report).encode())

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,13 +17,14 @@ from torch import Tensor
 
 from rddm import protocols
 from rddm.cost import MemoryWatch, counted_calls, gmacs, parameters, total_gmacs
-from rddm.inpaint import inpaint
+from rddm.inpaint import hidden, inpaint
 from rddm.matlab import Bytes
 from rddm.model import Model, companion_of
 from rddm.photo import Pixels, from_float, to_float
 from rddm.protocols import Case, read_rgb
 from rddm.restore import check_size, wants_mask
 from rddm.stages import restored
+from rddm.testsets import Picture
 
 
 class Cost(NamedTuple):
@@ -36,11 +36,12 @@ class Cost(NamedTuple):
 
 
 class Produced(NamedTuple):
-    """An output, the degraded photo it was made from and its cost, where they are known."""
+    """An output, the degraded photo it was made from, its cost and a mask (H, W) that was drawn, where known."""
 
     output: Bytes
     degraded: Bytes | None = None
     cost: Cost | None = None
+    mask: Bytes | None = None
 
 
 class Source(Protocol):
@@ -71,7 +72,7 @@ class Outputs:
     """
 
     label: str
-    inputs: Mapping[str, Path]
+    inputs: Mapping[str, Picture]
 
     @property
     def facts(self) -> dict[str, float]:
@@ -136,8 +137,8 @@ class Restorer:
             start = time.perf_counter()
             output = self.restored(photo, mask, seed)
             seconds = time.perf_counter() - start
-        spent = sum(map(total_gmacs, stages, calls))
-        return Produced(output.astype(np.uint8), photo, Cost(seconds, memory.peak, spent))
+        cost = Cost(seconds, memory.peak, sum(map(total_gmacs, stages, calls)))
+        return Produced(output.astype(np.uint8), photo, cost, None if given.mask is None else given.mask[..., 0])
 
     def shown(self, given: Given, case: Case) -> Bytes | None:
         """Return the mask (H, W) that the model is shown, None if it wants none; UserError if it does not fit."""
@@ -160,10 +161,20 @@ def read_degraded(case: Case, target: Bytes) -> Given:
     return Given(read_rgb(case.other), None if case.mask is None else read_rgb(case.mask))
 
 
+def hide_target(case: Case, target: Bytes) -> Given:
+    """Return the target with grey in the holes of its mask on disk."""
+    assert case.mask is not None
+    mask = read_rgb(case.mask)
+    check_size(mask, *target.shape[:2], name=str(case.mask))
+    return Given(hidden(target, mask[..., 0]).astype(np.uint8), mask)
+
+
 def made_degraded(text: str, seed: int) -> Degrade:
     """Return what makes the degraded photo from the target, in 8 bits, random by the seed and the image's name.
 
-    The mask is the one on disk, or else the degradation's own, such as where a shadow falls.
+    The mask is the one on disk, or else the degradation's own, such as where a shadow falls. Noise that leaves the
+    range of a photo (``awgn``, that of published tables) is clipped before the model sees it, which any method may do:
+    then it is ``noise``, to the bit.
 
     Arguments:
         text: as ``rddm.degradations.parse`` reads it, "noise(25)".
@@ -180,8 +191,6 @@ def made_degraded(text: str, seed: int) -> Degrade:
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{case.name}".encode()))
         made = chain(torch.from_numpy(to_float(target)).permute(2, 0, 1), generator)
         image, mask = made.image, None if made.mask is None else made.mask.expand(3, -1, -1)
-        if float(image.min()) < 0 or float(image.max()) > 1:
-            raise ValueError(f"{text} leaves the range of a photo, expected one that does not, such as noise(25)")
         drawn = None if mask is None else bytes_of(mask)
         return Given(bytes_of(image), drawn if case.mask is None else read_rgb(case.mask))
 

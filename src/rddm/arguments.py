@@ -114,6 +114,7 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--engine", choices=["auto", *ENGINES], default="auto", help="how; what rddm bench found best")
     command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the photo N times: model upscale")
+    command.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="of the restored photo (1: all)")
     command.add_argument("--compare", action="store_true", help="also write input | output side by side")
 
 

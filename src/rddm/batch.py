@@ -16,21 +16,23 @@ from rddm.bench import remembered
 from rddm.engines import DEFAULT
 from rddm.errors import UserError
 from rddm.model import Model, bundled, load
-from rddm.photo import SUFFIXES, Photo, find_photos, output_format, read_photo, side_by_side, write_photo
+from rddm.photo import SUFFIXES, Photo, copy_photo, find_photos, output_format, read_photo, side_by_side, write_photo
 from rddm.photo_scale import enlarged
 from rddm.preprocess import Pixels
-from rddm.restore import Job, prepare, run
+from rddm.restore import Job, check_strength, prepare, run
 from rddm.transition import Inadmissible
 from rddm.triage import choose, judge
 
 ENLARGER = "upscale"  # the bundled model for photos that were enlarged
+LEFT = "left as it is"  # a photo that no model gets
 
 
 @dataclass(frozen=True)
 class Options:
     """How to restore; None leaves the choice to the model or the machine (see ``rddm.restore.prepare``).
 
-    The photo is enlarged ``scale`` times first. The engine "auto" is what ``rddm bench`` found best, or float32.
+    The photo is enlarged ``scale`` times first. The engine "auto" is what ``rddm bench`` found best, or float32. What
+    is written is the restored photo to the share ``strength``, from 0 to 1, and the photo to the rest.
     """
 
     steps: int | None = None
@@ -40,6 +42,7 @@ class Options:
     compare: bool = False
     scale: int = 1
     engine: str = "auto"
+    strength: float = 1.0
 
 
 class Models:
@@ -66,17 +69,17 @@ class Models:
             self.loaded[name] = load(name, self.device).optimize(self.engine)
         return self.loaded[name]
 
-    def for_photo(self, source: Path, pixels: Pixels) -> Model:
-        """Return the model for a photo.
+    def for_photo(self, source: Path, pixels: Pixels) -> Model | None:
+        """Return the model for a photo, None if it is to be left as it is.
 
         Raises:
-            UserError: if none is fit, or the one that is cannot be loaded.
+            UserError: if the one that is fit cannot be loaded.
         """
         if self.named is not None:
             return self.named
         choice = choose(judge(pixels), bundled())
-        print(f"{source.name}: {choice.model}, because {choice.why} (--model overrules)", flush=True)
-        return self.load(choice.model)
+        print(f"{source.name}: {choice.model or LEFT}, because {choice.why} (--model overrules)", flush=True)
+        return None if choice.model is None else self.load(choice.model)
 
 
 def choose_device(name: str) -> str:
@@ -131,12 +134,17 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, devi
     """Restore photos and return how many failed, each with one line on the error stream.
 
     Without ``model_name`` each photo gets the bundled model that it needs (``rddm.triage``), or the one that sharpens
-    what was enlarged.
+    what was enlarged. One that needs none is copied.
+
+    Raises:
+        UserError: if several photos would go to one file, the model cannot be loaded, or a number is out of range.
     """
+    check_strength(options.strength)
     enlarging = ENLARGER if options.scale > 1 else None
     models = Models(model_name or enlarging, choose_device(device), options.engine)
     work = partial(restore_file, models, options=options)
-    return for_each(inputs, out, work, "restored", options.compare)
+    done = f"restored or {LEFT}" if models.named is None else "restored"
+    return for_each(inputs, out, work, done, options.compare)
 
 
 def for_each(inputs: Sequence[str], out: Path, work: Callable[[Path, Path], None], done: str, compare: bool) -> int:
@@ -192,15 +200,34 @@ def restore_file(models: Models, source: Path, target: Path, options: Options) -
     with in_one_line(str(source), "try --tile 128"):
         photo = enlarged(read_photo(source), options.scale)
         model = models.for_photo(source, photo.pixels)
+        if model is None or options.strength == 0:
+            leave(source, target, photo, options)
+            return
         height, width = photo.pixels.shape[:2]
         job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile)
         before_and_after = 13 * height * width if options.compare else 0  # both, side by side, and Pillow's copy
         print(f"{source}: {describe(job, before_and_after)}", flush=True)
         make_folder(target.parent)
-        pixels = run_with_bar(job, photo.pixels, source.name, None if options.compare else photo.pixels)
+        place = None if options.compare else photo.pixels
+        pixels = run_with_bar(job, photo.pixels, source.name, place, options.strength)
         notes = write_photo(target, Photo(pixels, photo.alpha, photo.format, photo.metadata))
         if options.compare:
             write_photo(beside(target), Photo(side_by_side(photo.pixels, pixels), None, photo.format))
+    for note in notes:
+        print(note)
+
+
+def leave(source: Path, target: Path, photo: Photo, options: Options) -> None:
+    """Write a photo as it is: its file, byte for byte, if the output has the same format, so that nothing is lost.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    make_folder(target.parent)
+    copied = options.scale == 1 and copy_photo(source, target)
+    notes = [] if copied else write_photo(target, photo)
+    if options.compare:
+        write_photo(beside(target), Photo(side_by_side(photo.pixels, photo.pixels), None, photo.format))
     for note in notes:
         print(note)
 
@@ -248,11 +275,11 @@ def megabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def run_with_bar(job: Job, pixels: Pixels, name: str, out: Pixels | None) -> Pixels:
+def run_with_bar(job: Job, pixels: Pixels, name: str, out: Pixels | None, strength: float) -> Pixels:
     """Run a job with a progress bar."""
     with bar_of("tiles") as bar:
         task = bar.add_task(name, total=job.tiles)
-        return run(job, pixels, lambda: bar.advance(task), out=out)
+        return run(job, pixels, lambda: bar.advance(task), out=out, strength=strength)
 
 
 def bar_of(unit: str) -> Progress:

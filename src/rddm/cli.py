@@ -38,7 +38,8 @@ def restore(args: argparse.Namespace) -> int:
     """Restore photos; the exit code tells whether all went well."""
     from rddm.batch import Options, restore_files
 
-    options = Options(args.steps, args.solver, args.seed, args.tile, args.compare, args.scale, args.engine)
+    how = args.steps, args.solver, args.seed, args.tile
+    options = Options(*how, args.compare, args.scale, args.engine, args.strength)
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 

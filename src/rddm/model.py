@@ -83,17 +83,18 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         """Return the denoiser that samplers ask, with the conditions of one batch."""
         return NetworkDenoiser(self.net, self.spec.method, conditions or {})
 
-    def restore(self, image: "Image", steps: int | None = None, seed: int = 0) -> "Image":
+    def restore(self, image: "Image", steps: int | None = None, seed: int = 0, strength: float = 1.0) -> "Image":
         """Return the restored photograph, of the same size and with the same alpha.
 
         Arguments:
             image: any Pillow image; it is restored as grey or RGB of 8 bits.
             steps: network calls; the model's default if None.
             seed: what the noise is drawn from; the same seed gives the same picture.
+            strength: share of the restored photograph, from 0 (the image exactly) to 1.
         """
         from rddm.restore import restore_image
 
-        return restore_image(self, image, steps, seed)
+        return restore_image(self, image, steps, seed, strength)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if self.engine is not None:

@@ -163,6 +163,7 @@ def run(
     mask: Pixels | None = None,
     restore: "Restore | None" = None,
     out: Pixels | None = None,
+    strength: float = 1.0,
 ) -> Pixels:
     """Return the restored pixels, of the shape and dtype of ``pixels`` (H, W, 1 or 3).
 
@@ -177,7 +178,14 @@ def run(
         mask: (H, W, 1 or 3), for models that want one.
         restore: what restores a tile; :func:`restore_tile` if None.
         out: where they go; may be ``pixels`` itself, whose rows are not read again. A new array if None.
+        strength: share of the restored photo in what is returned, from 0 (``pixels`` exactly, no work) to 1.
+
+    Raises:
+        UserError: if the strength is out of range.
     """
+    check_strength(strength)
+    if strength == 0:
+        return copied(pixels, out)
     restore = restore or restore_tile
     source = Source(job.model, in_colour(pixels), None if mask is None else in_colour(mask), whole)
     field = NoiseField(job.seed)
@@ -190,8 +198,25 @@ def run(
             blend.add(tile, restore(job, source, tile, field, tape))
             progress()
         ready = blend.take(bottom)
-        out[done:bottom] = from_float(ready if pixels.shape[2] == 3 else ready.mean(2, keepdims=True), pixels.dtype)
+        ready = ready if pixels.shape[2] == 3 else ready.mean(2, keepdims=True)
+        if strength < 1:
+            ready = strength * ready + (1 - strength) * to_float(pixels[done:bottom])
+        out[done:bottom] = from_float(ready, pixels.dtype)
         done = bottom
+    return out
+
+
+def check_strength(strength: float) -> None:
+    """Raise UserError unless a strength is from 0 to 1."""
+    if not 0 <= strength <= 1:
+        raise UserError(f"strength: found {strength:g}, expected a number from 0 to 1")
+
+
+def copied(pixels: Pixels, out: Pixels | None) -> Pixels:
+    """Return pixels, put into ``out`` or copied."""
+    if out is None:
+        return pixels.copy()
+    out[:] = pixels
     return out
 
 
@@ -278,7 +303,9 @@ def reduced(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.rint(blocks.mean((1, 3))).astype(pixels.dtype)
 
 
-def restore_image(model: Model, image: "Image", steps: int | None = None, seed: int = 0) -> "Image":
+def restore_image(
+    model: Model, image: "Image", steps: int | None = None, seed: int = 0, strength: float = 1.0
+) -> "Image":
     """Return a Pillow image restored, its alpha kept; grey stays grey, everything else becomes RGB of 8 bits."""
     from PIL import Image
 
@@ -286,7 +313,7 @@ def restore_image(model: Model, image: "Image", steps: int | None = None, seed: 
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     pixels = np.asarray(image.convert("L" if grey else "RGB"))
     pixels = pixels[..., None] if grey else pixels
-    out = run(prepare(model, *pixels.shape[:2], steps=steps, seed=seed), pixels)
+    out = run(prepare(model, *pixels.shape[:2], steps=steps, seed=seed), pixels, strength=strength)
     restored = Image.fromarray(out[..., 0] if grey else out)
     if alpha is not None:
         restored.putalpha(alpha)

@@ -14,7 +14,7 @@ photographs of a camera's noise, their targets among the clean ones.
 
 ``train`` ends with the limits of ``rddm.triage.decide``: on photographs held out, whole and clean in several ways, each
 fault may be found in at most 1 of 200. ``score`` measures the packaged network on photographs that took no part and
-writes the table into its card, ``src/rddm/triage.json``; ``harm`` runs ``rddm restore`` on clean and on damaged ones and
+writes the table into its card, ``src/rddm/triage.json``; ``harm`` runs ``rddm restore`` on clean and damaged ones and
 tells which got worse; ``calibrate`` tells what the rule of darkness makes of the photographs that it was made on.
 """
 

@@ -108,7 +108,7 @@ def at_level(files: list[Path], sigma: int, side: int, seeds: int, steps: tuple[
     denoiser, method = model.denoiser({}), model.spec.method
     for clean, name in ((read_rgb(file), file.stem) for file in files):
         window = tuple(slice((length - side) // 2, (length + side) // 2) for length in clean.shape[:2])
-        pairs.append((unit_range(degrade(Case(name, Path(name)), clean)[window]) * 2 - 1, clean[window]))
+        pairs.append((unit_range(degrade(Case(name, Path(name)), clean).photo[window]) * 2 - 1, clean[window]))
     table = {"input": averaged([measured(eight_bit(photo[0]), target) for photo, target in pairs])}
     table["heard"] = averaged([heard(denoiser, method, *pair) for pair in pairs])
     for gain, calls in ((gain, calls) for gain in ("deterministic", "residual") for calls in steps):

@@ -235,3 +235,13 @@ def miniature_photos_and_cats(folder: Path) -> None:
     """Write some photographs and some images in one file."""
     miniature_folder(folder)
     miniature_cats(folder)
+
+
+def miniature_zoo(folder: Path) -> None:
+    """Write what ``jobs/zoo.py`` reads: clean photographs in four folders, low light, cats, a camera's pairs."""
+    for part in ("bsds500", "bsds500-rain-holdout", "imagenet", "desktop"):
+        miniature_folder(folder / "photos" / part)
+    (folder / "cats").mkdir()
+    miniature_lol(folder / "low-light")
+    miniature_cats(folder / "cats")
+    miniature_pairs(folder / "polyu-canon")

@@ -216,7 +216,17 @@ def recipe_of(dims: int, channels: int, **shown: int) -> Recipe:
     shape = fitted(replace(SMALL, out_channels=channels, dims=dims), method, shown)
     phases = (Phase(1.0, {1: 64, 2: 16, 3: 16}[dims], 4),)
     return Recipe(
-        "tiny", method, shape, "nothing", shown, phases=phases, steps=24, validate_every=8, lr=4e-3, metric="psnr"
+        "tiny",
+        method,
+        shape,
+        "nothing",
+        shown,
+        phases=phases,
+        steps=24,
+        validate_every=8,
+        optimiser="adamw",
+        lr=4e-3,
+        metric="psnr",
     )
 
 

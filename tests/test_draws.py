@@ -1,5 +1,6 @@
 """A sample is a pure function of seed and index; what belongs together is cut together."""
 
+import math
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from rddm.degradations import parse
-from rddm.draws import AUGMENT, Draws, centre, collate, generator_of
+from rddm.draws import AUGMENT, Draws, centre, collate, generator_of, recoloured, turned
 from rddm.fill import smooth_fill
 from rddm.methods import METHODS
 from rddm.pairs import pair_up, unpaired
@@ -212,3 +213,23 @@ def test_a_row_from_noise_is_shown_the_degraded_photograph_beside_zeros(tmp_path
     sample, expected = draws_of(tmp_path, shown).sample(3, 16), draws_of(tmp_path / "b", plain).sample(3, 16)
     assert torch.equal(sample["degraded"], expected["x_in"]) and not sample["x_in"].any()
     assert shown.metric == plain.metric and with_method(plain, METHODS["ddpm"]).metric == "loss"
+
+
+def test_colours_turn_about_grey() -> None:
+    image = np.random.default_rng(0).random((5, 7, 3), dtype=np.float32)
+    grey = image.mean(2, keepdims=True)
+    assert np.allclose(turned(image, 1, 0), image, atol=1e-6)
+    assert np.allclose(turned(image, 2, 0), grey + 2 * (image - grey), atol=1e-6)
+    assert np.allclose(turned(image, 0, 1), np.repeat(grey, 3, 2), atol=1e-6)
+    assert np.allclose(turned(image, 1, 2 * math.pi / 3), np.roll(image, 1, axis=2), atol=1e-6)  # red becomes green
+    assert np.allclose(turned(turned(image, 1.3, 0.4), 1 / 1.3, -0.4), image, atol=1e-5)
+
+
+def test_recoloured_pieces_keep_their_light_and_their_depth() -> None:
+    pixels = np.random.default_rng(0).integers(90, 166, (16, 16, 3)).astype(np.uint8)
+    made = [recoloured(pixels, generator_of(0, i)) for i in range(40)]
+    assert all(m.dtype == np.uint8 and m.shape == pixels.shape for m in made)
+    assert all(np.abs(m.mean(2) - pixels.mean(2)).max() <= 1 for m in made)  # nothing is clipped here
+    same = sum(np.array_equal(m, pixels) for m in made)
+    spread = [float(np.ptp(m.astype(int), axis=2).mean()) for m in made]
+    assert same < 16 and min(spread) < 0.6 * max(spread)  # measured: 10 of 40, and .24

@@ -10,12 +10,13 @@ import pytest
 import torch
 from models import restoring_model
 from PIL import Image
+from safetensors.torch import save_file
 
 from rddm.cli import main
 from rddm.cost import MemoryWatch, counted_calls, gmacs, network_gmacs, parameters, total_gmacs
 from rddm.evaluate import Options, evaluate, interval, prepared
 from rddm.inception import INCEPTION_FID
-from rddm.learned import ALEXNET
+from rddm.learned import JUDGES
 from rddm.metrics import psnr
 from rddm.nn.compact import CompactConfig
 from rddm.nn.unet import UNetConfig
@@ -184,7 +185,11 @@ def spoil(kind: str) -> tuple[str, list[str], str]:
         "empty": ("lol-rgb", ["--outputs", "empty"], "empty: folder without photographs"),
         "missing": ("lol-rgb", ["--outputs", "nowhere"], "nowhere: no such file or folder"),
         "256": ("lol-256-y", outputs, "found an output of 32x40, expected 256x256"),
-        "weights": ("lol-rgb", [*outputs, "--also", "lpips"], f"{ALEXNET}: weights not found, expected that file in"),
+        "weights": (
+            "lol-rgb",
+            [*outputs, "--also", "lpips"],
+            "lpips-alexnet.safetensors: weights not found, expected that file in",
+        ),
         "inception": ("lol-rgb", [*outputs, "--also", "kid"], INCEPTION_FID),
         "metric": ("lol-rgb", [*outputs, "--also", "niqe"], "--also: found 'niqe', expected some of ms-ssim, lpips"),
         "runs": ("lol-rgb", [*outputs, "--runs", "2"], "--runs: found 2"),
@@ -248,6 +253,27 @@ def test_memory_is_seen_while_it_is_held() -> None:
             held.write(b"1" * 100_000_000)
             large.done.wait(0.05)
     assert large.peak - small.peak > 80e6
+
+
+def test_lpips_stands_beside_every_figure_once_it_is_at_hand(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Random weights; where a photo is too small for the network, the other figures stand alone."""
+    arguments = ["--outputs", "degraded"]
+    assert run_cli("lol-rgb", *arguments) == 0
+    assert "no LPIPS: its weights are not at hand; `rddm weights lpips`" in capsys.readouterr().out
+    for image in (*Path("clean").iterdir(), *Path("degraded").iterdir()):
+        Image.open(image).resize((48, 40)).save(image)
+    trunk, heads = JUDGES["lpips"].networks()
+    save_file({**trunk.state_dict(), **heads.state_dict()}, folders / "weights" / JUDGES["lpips"].file)
+    assert run_cli("lol-rgb", *arguments) == 0
+    out = capsys.readouterr().out
+    assert ", LPIPS " in out and "no LPIPS" not in out
+    data = json.loads(Path("runs/evaluate-lol-rgb/scores.json").read_text())
+    assert "lpips" in data["figures"] and all("lpips" in image["runs"][0] for image in data["by_image"].values())
+    assert "| lpips |" in Path("runs/evaluate-lol-rgb/table.md").read_text()
+    Image.open("clean/a.png").crop((0, 0, 38, 38)).save("clean/a.png")
+    Image.open("degraded/a.png").crop((0, 0, 38, 38)).save("degraded/a.png")
+    assert run_cli("lol-rgb", *arguments) == 0
+    assert "LPIPS" not in capsys.readouterr().out
 
 
 def test_from_python(folders: Path) -> None:

@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = {
-    "low_light": [], "low_light_cpu": ["--stage", "lit"], "low_light_published": [], "cats": [],
-    "generation_cpu": ["--model", "inpaint"], "restoration": ["--task", "deblur"],
+    "low_light_cpu": ["--stage", "lit"], "low_light_published": [], "generation_cpu": ["--model", "inpaint"],
     "sampling_methods": ["--variant", "sm-res-n-0.01"],
 }  # fmt: skip
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
@@ -26,10 +25,10 @@ def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProce
 
 
 def test_every_job_is_here() -> None:
-    helpers = {"common", "sets", "pack", "timing"}
+    helpers = {"common", "sets", "pack", "timing", "zoo"}
     assert {path.stem for path in (ROOT / "jobs").glob("*.py")} == helpers | JOBS.keys()
     readme = (ROOT / "jobs" / "README.md").read_text(encoding="utf-8")
-    assert all(f"jobs/{name}.py" in readme for name in (*JOBS, "timing", "pack"))
+    assert all(f"jobs/{name}.py" in readme for name in (*JOBS, "timing", "pack", "zoo"))
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -46,10 +45,10 @@ def test_smoke(name: str, tmp_path: Path) -> None:
 def test_a_job_goes_on_from_its_own_state(tmp_path: Path) -> None:
     """With real data in the layout of pack.py, in a part that ends at once and one that does the rest."""
     program = (
-        "import sys; sys.path.insert(0, {jobs!r}); import common, sets, restoration; from pathlib import Path;"
-        "from dataclasses import replace; sets.miniature_folder(Path('data'));"
-        "recipe = common.small(restoration.recipe_of('denoise'));"
-        "job = common.Job('small', recipe, sets.clean_folder, sets.miniature_folder, 'x');"
+        "import sys; sys.path.insert(0, {jobs!r}); import common, sets, low_light_published; from pathlib import Path;"
+        "from dataclasses import replace; sets.miniature_pairs(Path('data'));"
+        "recipe = common.small(low_light_published.RECIPE);"
+        "job = common.Job('small', recipe, sets.lol_whole, sets.miniature_pairs, 'x');"
         "common.main(job)"
     ).format(jobs=str(ROOT / "jobs"))
     lines = []
@@ -64,10 +63,28 @@ def test_a_job_goes_on_from_its_own_state(tmp_path: Path) -> None:
 
 
 def test_missing_data_are_one_line(tmp_path: Path) -> None:
-    done = run(tmp_path, "cats", "--data", "nowhere", "--out", "out")
+    done = run(tmp_path, "low_light_published", "--data", "nowhere", "--out", "out")
     assert done.returncode == 1 and done.stderr.splitlines() == [
-        "cats: --data nowhere: no such folder, expected what jobs/pack.py cats made"
+        "low-light-published: --data nowhere: no such folder, expected what jobs/pack.py low-light-published made"
     ]
+
+
+def test_a_trunk_goes_on_and_branches_begin_in_it(tmp_path: Path) -> None:
+    """The trunk is trained twice, then a branch shown a mask, one with two heads, and a second stage."""
+    state = tmp_path / "state"
+
+    def train(name: str, *options: str) -> str:
+        done = run(tmp_path, "zoo", "train", name, "--smoke", "--minutes", "0.05", "--state", str(state), *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    train("all-in-one", "--go-on")
+    assert "goes on after Place(update=" in train("all-in-one", "--go-on")
+    for name in ("shadow", "derain-rddm", "denoise", "denoise-realism", "low-light", "low-light-realism", "cats"):
+        train(name)
+        weights = load_file(state / name / "model" / "model.safetensors")
+        assert all(value.dtype == torch.float16 for value in weights.values())
+        assert all(value.isfinite().all() for value in weights.values())
 
 
 def test_timing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rddm import inception
 from rddm.cli import main
 from rddm.errors import UserError
 from rddm.inception import Classes, FidKid, Inception, frechet, inception_score, kernel_distance
-from rddm.learned import ALEXNET, HEADS, AlexNet, Heads, Lpips, extra_metrics
+from rddm.learned import ALEXNET, HEADS, JUDGES, Heads, Lpips, alexnet, extra_metrics, vgg16
 from rddm.weights import load_weights
 
 
@@ -21,6 +21,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory whose folder of weights is empty."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RDDM_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
     (tmp_path / "weights").mkdir()
     return tmp_path
 
@@ -28,7 +29,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def alexnet_weights() -> dict[str, torch.Tensor]:
     """Return random weights as torchvision's file has them, with the classifier."""
     torch.manual_seed(0)
-    return {**AlexNet().state_dict(), "classifier.1.weight": torch.zeros(4, 4), "classifier.1.bias": torch.zeros(4)}
+    return {**alexnet().state_dict(), "classifier.1.weight": torch.zeros(4, 4), "classifier.1.bias": torch.zeros(4)}
 
 
 def test_lpips(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +39,7 @@ def test_lpips(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shapes == {"features.0.weight": (64, 3, 11, 11), "features.3.weight": (192, 64, 5, 5),
                       "features.6.weight": (384, 192, 3, 3), "features.8.weight": (256, 384, 3, 3),
                       "features.10.weight": (256, 256, 3, 3)}  # fmt: skip
-    assert sum(p.numel() for p in AlexNet().parameters()) == 2_469_696
+    assert sum(p.numel() for p in alexnet().parameters()) == 2_469_696
     torch.save(weights, folders / "weights" / ALEXNET)
     heads = {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate((64, 192, 384, 256, 256))}
     torch.save(heads, folders / "weights" / HEADS)
@@ -60,7 +61,7 @@ def test_lpips(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_lpips_by_hand() -> None:
     """One layer at a time: unit features, squared differences, weights, mean over pixels."""
     torch.manual_seed(0)
-    trunk, heads = AlexNet().eval().requires_grad_(False), Heads().requires_grad_(False)
+    trunk, heads = alexnet().eval().requires_grad_(False), Heads().requires_grad_(False)
     a, b = (np.random.default_rng(i).integers(0, 256, (64, 64, 3), np.uint8) for i in (0, 1))
     total = 0.0
     for index, width in enumerate((64, 192, 384, 256, 256)):
@@ -83,6 +84,15 @@ def test_torchmetrics_brings_the_heads() -> None:
     heads = Heads()
     load_weights(heads, folder / HEADS)
     assert all(weight.min() >= 0 and weight.max() > 0 for weight in heads.weights())
+
+
+def test_vgg16_has_the_published_layout() -> None:
+    """13 convolutions, told at relu1_2, 2_2, 3_3, 4_3 and 5_3; 14,714,688 parameters."""
+    trunk = vgg16()
+    assert [i for i, layer in enumerate(trunk.features) if isinstance(layer, nn.Conv2d)] == [
+        0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]  # fmt: skip
+    assert sorted(trunk.told) == [3, 8, 15, 22, 29] and sum(p.numel() for p in trunk.parameters()) == 14_714_688
+    assert [x.shape[1] for x in trunk(torch.zeros(1, 3, 32, 32))] == list(JUDGES["lpips-vgg"].widths)
 
 
 class Malice:

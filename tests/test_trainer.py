@@ -21,7 +21,7 @@ from rddm.cli import main
 from rddm.degradations import parse
 from rddm.errors import UserError
 from rddm.journal import read_log
-from rddm.learned import AlexNet, Heads, Lpips
+from rddm.learned import Heads, Lpips, alexnet
 from rddm.loss import Batch, charbonnier, frequency
 from rddm.memory import training_bytes
 from rddm.methods import METHODS
@@ -316,7 +316,7 @@ def test_perception_pulls_at_the_network_through_its_estimate(tmp_path: Path, mo
     setting = setting_of(tmp_path, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        judges = None, Lpips(AlexNet().requires_grad_(False), Heads()).distance
+        judges = None, Lpips(alexnet().requires_grad_(False), Heads()).distance
     norms = []
     for judge in judges:
         run = Run(replace(recipe, phases=(tiny.Phase(1.0, 64, 2),)), accelerator_of(recipe), judge)
@@ -325,7 +325,8 @@ def test_perception_pulls_at_the_network_through_its_estimate(tmp_path: Path, mo
         norms.append(float(run.update([batch])[1]))
     assert abs(norms[0] - norms[1]) > 1e-3 * norms[0]  # measured: 6.7e-3
     monkeypatch.setenv("RDDM_WEIGHTS", str(tmp_path))
-    with pytest.raises(UserError, match=r"alexnet-owt-7be5be79.pth: weights not found, expected that file in"):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    with pytest.raises(UserError, match=r"lpips-alexnet.safetensors: weights not found, expected that file in"):
         conduct(setting, tmp_path / "run", accelerator_of(recipe), print)
 
 

@@ -19,7 +19,10 @@ def recipe(method: Method = METHODS["rddm-res"]) -> Recipe:
     network = fitted(CompactConfig(widths=(8, 16), blocks=(1, 1), features=16), method)
     phases = (Phase(0.5, 16, 4), Phase(0.5, 24, 2))
     metric = "loss" if method.origin == "zero" else "psnr-rgb"
-    return Recipe("tiny", method, network, "nothing", phases=phases, steps=24, validate_every=6, lr=4e-3, metric=metric)
+    return Recipe(
+        "tiny", method, network, "nothing", phases=phases, steps=24, validate_every=6, optimiser="adamw", lr=4e-3,
+        metric=metric,
+    )  # fmt: skip
 
 
 def told() -> Recipe:

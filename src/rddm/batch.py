@@ -17,9 +17,10 @@ from rddm.engines import DEFAULT
 from rddm.errors import UserError
 from rddm.model import Model, bundled, load
 from rddm.photo import SUFFIXES, Photo, copy_photo, find_photos, output_format, read_photo, side_by_side, write_photo
+from rddm.photo_mask import mask_for, without_masks
 from rddm.photo_scale import enlarged
 from rddm.preprocess import Pixels
-from rddm.restore import Job, check_strength, prepare, run
+from rddm.restore import Job, check_mask_use, check_strength, prepare, run
 from rddm.transition import Inadmissible
 from rddm.triage import choose, judge
 
@@ -31,8 +32,9 @@ LEFT = "left as it is"  # a photo that no model gets
 class Options:
     """How to restore; None leaves the choice to the model or the machine (see ``rddm.restore.prepare``).
 
-    The photo is enlarged ``scale`` times first. The engine "auto" is what ``rddm bench`` found best, or float32. What
-    is written is the restored photo to the share ``strength``, from 0 to 1, and the photo to the rest.
+    The photo is enlarged ``scale`` times first. ``mask`` is a file, or a folder of a mask for each photo. The engine
+    "auto" is what ``rddm bench`` found best, or float32. What is written is the restored photo to the share
+    ``strength``, from 0 to 1, and the photo to the rest.
     """
 
     steps: int | None = None
@@ -42,6 +44,7 @@ class Options:
     compare: bool = False
     scale: int = 1
     engine: str = "auto"
+    mask: Path | None = None
     strength: float = 1.0
 
 
@@ -142,6 +145,12 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, devi
     check_strength(options.strength)
     enlarging = ENLARGER if options.scale > 1 else None
     models = Models(model_name or enlarging, choose_device(device), options.engine)
+    if models.named is not None:
+        check_mask_use(models.named.spec, options.mask is not None)
+    elif options.mask is not None:
+        raise UserError("--mask: found no --model, expected the name of a model that is shown a mask")
+    if options.mask is not None:
+        inputs = photos_beside_masks(inputs, options.mask)
     work = partial(restore_file, models, options=options)
     done = f"restored or {LEFT}" if models.named is None else "restored"
     return for_each(inputs, out, work, done, options.compare)
@@ -179,6 +188,19 @@ def for_each(inputs: Sequence[str], out: Path, work: Callable[[Path, Path], None
     return failures
 
 
+def photos_beside_masks(inputs: Sequence[str], mask: Path) -> list[str]:
+    """Return the photos that the inputs name, less their masks.
+
+    Raises:
+        UserError: if there is no mask at that place.
+    """
+    if not mask.exists():
+        raise UserError(f"--mask {mask}: no such file or folder")
+    found = find_inputs(inputs)
+    kept = without_masks([path for path, _ in found], mask)
+    return [str(path) for path, complaint in found if complaint or path in kept]
+
+
 def find_inputs(inputs: Sequence[str]) -> list[tuple[Path, str]]:
     """Return the photos that the inputs name, each with the complaint about it, so that one bad name stops no other."""
     found: dict[Path, str] = {}
@@ -204,12 +226,14 @@ def restore_file(models: Models, source: Path, target: Path, options: Options) -
             leave(source, target, photo, options)
             return
         height, width = photo.pixels.shape[:2]
-        job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile)
+        mask = None if options.mask is None else mask_for(source, photo, options.mask, options.scale)
+        given = () if mask is None else ("mask",)
+        job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile, given)
         before_and_after = 13 * height * width if options.compare else 0  # both, side by side, and Pillow's copy
         print(f"{source}: {describe(job, before_and_after)}", flush=True)
         make_folder(target.parent)
         place = None if options.compare else photo.pixels
-        pixels = run_with_bar(job, photo.pixels, source.name, place, options.strength)
+        pixels = run_with_bar(job, photo.pixels, source.name, place, mask, options.strength)
         notes = write_photo(target, Photo(pixels, photo.alpha, photo.format, photo.metadata))
         if options.compare:
             write_photo(beside(target), Photo(side_by_side(photo.pixels, pixels), None, photo.format))
@@ -275,11 +299,13 @@ def megabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def run_with_bar(job: Job, pixels: Pixels, name: str, out: Pixels | None, strength: float) -> Pixels:
+def run_with_bar(
+    job: Job, pixels: Pixels, name: str, out: Pixels | None, mask: Pixels | None = None, strength: float = 1.0
+) -> Pixels:
     """Run a job with a progress bar."""
     with bar_of("tiles") as bar:
         task = bar.add_task(name, total=job.tiles)
-        return run(job, pixels, lambda: bar.advance(task), out=out, strength=strength)
+        return run(job, pixels, lambda: bar.advance(task), mask=mask, out=out, strength=strength)
 
 
 def bar_of(unit: str) -> Progress:

@@ -39,7 +39,7 @@ def restore(args: argparse.Namespace) -> int:
     from rddm.batch import Options, restore_files
 
     how = args.steps, args.solver, args.seed, args.tile
-    options = Options(*how, args.compare, args.scale, args.engine, args.strength)
+    options = Options(*how, args.compare, args.scale, args.engine, args.mask, args.strength)
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 
@@ -136,6 +136,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """Score a model or a folder of outputs, print the means and write the results."""
     from rddm.evaluate import Options, prepared
     from rddm.evaluate import evaluate as scored
+    from rddm.learned import has_lpips
     from rddm.page import Gallery, headline, short_json, write_file, write_results
 
     names = (
@@ -162,6 +163,16 @@ def evaluate(args: argparse.Namespace) -> int:
         write_file(args.json, short_json(report).encode())
     missing = "" if "scores.png" in written else "; no plot: matplotlib is not installed"
     print(f"{out}: {', '.join(written)}{missing}")
+    if not has_lpips():
+        print("no LPIPS: its weights are not at hand; `rddm weights lpips` fetches them once (64 MB)")
+    return 0
+
+
+def weights(args: argparse.Namespace) -> int:
+    """Fetch and convert weights of other people's networks."""
+    from rddm.weights_lpips import weights_command
+
+    weights_command(args.file)
     return 0
 
 
@@ -178,6 +189,7 @@ COMMANDS = {
     "bench": bench,
     "convert": convert,
     "evaluate": evaluate,
+    "weights": weights,
 }
 
 

@@ -21,10 +21,12 @@ from rddm import protocols
 from rddm.batch import choose_device
 from rddm.engines import DEFAULT as ENGINE
 from rddm.errors import UserError
-from rddm.learned import Extras, extra_metrics
+from rddm.learned import LEAST, Extras, extra_metrics, has_lpips
 from rddm.matlab import Bytes
 from rddm.model import DEFAULT, load
+from rddm.pairs import stated_size
 from rddm.protocols import Case, Scores, protocol_named, read_mask, read_pairs, read_rgb
+from rddm.restore import wants_mask
 from rddm.sources import Cost, Outputs, Produced, Restorer, Source, made_degraded, read_degraded
 
 RESAMPLES = 10_000
@@ -40,13 +42,13 @@ class Options:
         outputs: folder of outputs.
         degraded: folder of degraded photos, for the model or to be shown beside the outputs.
         degrade: how to make them from the targets.
-        mask: folder of masks.
+        mask: folder of masks, for protocols that look at regions and for models that are shown them.
         model: a model's name.
         device: as ``rddm restore`` takes it.
         steps: network calls; the model's own number if None.
         seed: of the first run.
         runs: how many seeds.
-        also: names of further metrics.
+        also: names of further metrics; LPIPS is computed unasked where its weights are at hand.
         engine: how the network is computed.
     """
 
@@ -80,23 +82,46 @@ def prepared(options: Options, look: "Look" = lambda *_: None) -> "tuple[Evaluat
         raise UserError(
             f"--runs: found {options.runs}, expected at least 1, and 1 with --outputs, which are made already"
         )
-    if options.mask is not None and not protocol.pooled:
-        raise UserError(f"--mask: found one with {protocol.name}, expected none: only istd-256 looks at regions")
+    source = source_of(options, protocol)
     cases = read_pairs(options.clean, options.outputs or options.degraded, options.mask)
-    extras = extra_metrics(options.also)
+    extras = extra_metrics(with_lpips(options.also, cases))
     seeds = range(options.seed, options.seed + options.runs)
-    return Evaluation(source_of(options, protocol), protocol, extras, seeds, look), cases
+    return Evaluation(source, protocol, extras, seeds, look), cases
+
+
+def with_lpips(names: Sequence[str], cases: Sequence[Case]) -> list[str]:
+    """Return the names of metrics with LPIPS among them, if its weights are at hand and every photo is large enough."""
+    borders = 8  # that a protocol may cut off
+    if "lpips" in names or not has_lpips():
+        return [*names]
+    fits = all(min(stated_size(case.target)) >= LEAST + borders for case in cases)
+    return [*names, "lpips"] if fits else [*names]
 
 
 def source_of(options: Options, protocol: protocols.Protocol) -> Source:
     """Return where the outputs come from; UserError if it cannot be had."""
     if options.outputs is not None:
+        check_masks(options, protocol, False)
         pairs = [] if options.degraded is None else read_pairs(options.clean, options.degraded)
         return Outputs(str(options.outputs), {case.name: case.other for case in pairs if case.other is not None})
     degrade = read_degraded if options.degrade is None else made_degraded(options.degrade, options.seed)
     label = options.model if options.degrade is None else f"{options.model} on {options.degrade}"
     model = load(options.model, choose_device(options.device)).optimize(options.engine)
+    check_masks(options, protocol, wants_mask(model.spec))
     return Restorer(model, label, protocol, degrade, options.steps)
+
+
+def check_masks(options: Options, protocol: protocols.Protocol, shown: bool) -> None:
+    """Check that masks are given where a protocol or a model (``shown``) has use for them.
+
+    Raises:
+        UserError: if they are given in vain, or missing; a degradation may draw its own.
+    """
+    if options.mask is not None and not (protocol.pooled or shown):
+        who = "only istd-256 looks at regions" + ("" if options.outputs else f", and {options.model} is shown none")
+        raise UserError(f"--mask: found one with {protocol.name}, expected none: {who}")
+    if options.mask is None and shown and options.degrade is None:
+        raise UserError(f"{options.model}: found no mask, expected --mask FOLDER: the model is shown where to restore")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from rddm.photo import Pixels, from_float, to_float
 from rddm.prediction import Prediction, from_x_0
 from rddm.preprocess import CONDITIONS
 from rddm.report import fit_for
-from rddm.restore import Job, Restore, Source, decide, floats_of, restore_tile, run
+from rddm.restore import Job, Restore, Source, check_size, decide, floats_of, restore_tile, run
 from rddm.sample import sample
 from rddm.spec import ModelSpec
 from rddm.tiles import NoiseField, Tile, TileNoise
@@ -100,9 +100,9 @@ def check_mask(mask: Pixels, height: int, width: int, name: str = "mask") -> Non
     Raises:
         UserError: if it is of another size, or marks nothing or all as missing.
     """
-    if mask.shape != (height, width):
-        found = f"{mask.shape[1]}x{mask.shape[0]}" if mask.ndim == 2 else f"shape {mask.shape}"
-        raise UserError(f"{name}: found {found} pixels, expected {width}x{height}, the size of the photo")
+    check_size(mask, height, width, name)
+    if mask.ndim != 2:
+        raise UserError(f"{name}: found shape {mask.shape}, expected ({height}, {width})")
     if not mask.any():
         raise UserError(f"{name}: found no white pixel, expected white where the photo is to be filled")
     if mask.all():

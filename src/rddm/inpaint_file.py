@@ -19,6 +19,7 @@ from rddm.errors import UserError
 from rddm.inpaint import check_mask, fill, hidden, prepare
 from rddm.model import load
 from rddm.photo import Photo, Pixels, read_photo, side_by_side, write_photo
+from rddm.photo_mask import mask_values
 
 NEARLY = 32  # of 255: as far from black and white as JPEG moves the pixels of a mask
 
@@ -73,12 +74,7 @@ def read_mask(path: Path, photo: Photo, threshold: int | None = None, soft: bool
     """
     if threshold is not None and not 1 <= threshold <= 255:
         raise UserError(f"--threshold {threshold}: found a number out of range, expected 1 to 255")
-    read = read_photo(path)
-    full = np.iinfo(read.pixels.dtype).max
-    values = read.pixels.mean(2) * (255 / full)
-    if read.alpha is not None:
-        values *= read.alpha / full
-    mask = np.rint(values).astype(np.uint8)
+    mask = mask_values(read_photo(path))
     if threshold is not None:
         mask = np.where(mask >= threshold, np.uint8(255), np.uint8(0))
     check_mask(mask, *photo.pixels.shape[:2], name=str(path))

@@ -83,18 +83,30 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         """Return the denoiser that samplers ask, with the conditions of one batch."""
         return NetworkDenoiser(self.net, self.spec.method, conditions or {})
 
-    def restore(self, image: "Image", steps: int | None = None, seed: int = 0, strength: float = 1.0) -> "Image":
+    def restore(
+        self,
+        image: "Image",
+        steps: int | None = None,
+        seed: int = 0,
+        mask: "Image | None" = None,
+        strength: float = 1.0,
+    ) -> "Image":
         """Return the restored photograph, of the same size and with the same alpha.
 
         Arguments:
             image: any Pillow image; it is restored as grey or RGB of 8 bits.
             steps: network calls; the model's default if None.
             seed: what the noise is drawn from; the same seed gives the same picture.
+            mask: of the same size, white where to restore, for models that are shown one.
             strength: share of the restored photograph, from 0 (the image exactly) to 1.
+
+        Raises:
+            UserError: if the model wants a mask and there is none, or the other way round, or it does not fit, or the
+                strength is out of range.
         """
         from rddm.restore import restore_image
 
-        return restore_image(self, image, steps, seed, strength)
+        return restore_image(self, image, steps, seed, mask, strength)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if self.engine is not None:

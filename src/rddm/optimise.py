@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer, RAdam
 
 from rddm.loss import DISTANCES, Distance, frequency
+from rddm.muon import Muon
 from rddm.recipe import Recipe
 
 Maker = Callable[[Iterable[nn.Parameter], Recipe], Optimizer]
@@ -15,6 +16,7 @@ Maker = Callable[[Iterable[nn.Parameter], Recipe], Optimizer]
 OPTIMISERS: dict[str, Maker] = {
     "adam": lambda weights, r: Adam(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay, fused=True),
     "adamw": lambda weights, r: AdamW(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay, fused=True),
+    "muon": lambda weights, r: Muon(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay),
     "radam": lambda weights, r: RAdam(weights, lr=r.lr, betas=r.betas, weight_decay=r.weight_decay),
 }
 
@@ -42,5 +44,4 @@ def average(ema: nn.Module, net: nn.Module, recipe: Recipe, update: int) -> None
     """Move the averaged weights one step, see :class:`rddm.recipe.Average`."""
     decay = recipe.average.decay_at(update)
     if decay is not None:
-        for mean, weight in zip(ema.parameters(), net.parameters(), strict=True):
-            mean.lerp_(weight, 1 - decay)
+        torch._foreach_lerp_([*ema.parameters()], [*net.parameters()], 1 - decay)

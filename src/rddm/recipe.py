@@ -77,6 +77,7 @@ class Recipe:
         degrade: synthetic degradation where no degraded photographs are given, see ``rddm.degradations``.
         augment: a name in ``rddm.draws.AUGMENT``.
         shrink: share of the pieces that are cut larger and scaled down.
+        colour: whether clean pieces are recoloured before they are degraded, see ``rddm.draws.recoloured``.
         jitter: standard deviation of what is added to the numbers told of the whole photograph.
         start_share: share of the draws at ``t = 1``, see ``rddm.loss.draw_times``.
         choose: "no", or a name in ``rddm.aosa.RULES``, by which residual or noise is chosen as the target first.
@@ -115,14 +116,15 @@ class Recipe:
     degrade: str = ""
     augment: str = "dihedral"
     shrink: float = 0.0
+    colour: bool = False
     jitter: float = 0.0
     start_share: float = 0.5
     choose: str = "no"
     phases: tuple[Phase, ...] = (Phase(1.0, 128, 4),)
     steps: int = 16_000
     accumulate: int = 1
-    optimiser: str = "adamw"
-    lr: float = 8e-4
+    optimiser: str = "muon"
+    lr: float = 1.5e-3
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-4
     warmup: int = 500
@@ -186,9 +188,11 @@ def with_row(recipe: Recipe, method: Method, network: CompactConfig | UNetConfig
     metric = "loss" if method.generates else recipe.metric
     weights = recipe.head_weights if len(recipe.head_weights) == method.target.heads else (1.0,)
     channels = {name: count for name, count in recipe.channels.items() if name in method.inputs}
+    prepare = "none" if recipe.prepare == "fill" and "mask" not in method.inputs else recipe.prepare
     return replace(
-        recipe, method=method, network=network, channels=channels, metric=metric, head_weights=weights, choose="no"
-    )
+        recipe, method=method, network=network, channels=channels, metric=metric, head_weights=weights, choose="no",
+        prepare=prepare,
+    )  # fmt: skip
 
 
 def with_method(recipe: Recipe, row: Method) -> Recipe:

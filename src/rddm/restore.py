@@ -84,18 +84,50 @@ def prepare(
         given: conditions that :func:`run` will be handed, such as "mask".
 
     Raises:
-        UserError: if the model cannot restore photos, or a number is out of range.
+        UserError: if the model cannot restore photos, wants a mask and is given none or the other way round, or a
+            number is out of range.
     """
     method, network = model.spec.method, model.spec.network
     if (network.out_channels, network.dims) != (3, 2):
         found = f"{network.out_channels} channels in {network.dims} dimensions"
         raise UserError(f"{model.spec.name}: restores {found}, expected 3 in 2 as photos have")
-    unknown = {*method.inputs, *method.context} - {"x_in", *CONDITIONS, *given}
+    unknown = {*method.inputs, *method.context} - {"x_in", "mask", *CONDITIONS, *given}
     if method.generates or unknown or model.spec.side is not None:
         makes = "generates images from noise" if method.generates else "translates photos"
         needs = f"needs {', '.join(sorted(unknown))}" if unknown else makes
         raise UserError(f"{model.spec.name}: {needs}, expected a model that restores a photo by itself")
+    check_mask_use(model.spec, "mask" in given)
     return decide(model, height, width, steps, solver, seed, tile)
+
+
+def wants_mask(spec: ModelSpec) -> bool:
+    """Tell whether a model is shown a mask."""
+    return "mask" in spec.method.inputs
+
+
+def check_mask_use(spec: ModelSpec, given: bool) -> None:
+    """Compare what a model wants with what it is given.
+
+    Raises:
+        UserError: if it wants a mask and there is none or the other way round, or it fills what a mask hides.
+    """
+    if spec.prepare == "fill":
+        raise UserError(f"{spec.name}: fills the missing parts of a photo, expected rddm inpaint")
+    if wants_mask(spec) and not given:
+        raise UserError(f"{spec.name}: found no mask, expected one (--mask): the model is shown where to restore")
+    if given and not wants_mask(spec):
+        raise UserError(f"{spec.name}: found a mask, expected none: the model is shown none")
+
+
+def check_size(mask: Pixels, height: int, width: int, name: str = "mask") -> None:
+    """Compare a mask with its photo.
+
+    Raises:
+        UserError: if it is of another size.
+    """
+    if mask.shape[:2] != (height, width):
+        found = f"{mask.shape[1]}x{mask.shape[0]}" if mask.ndim > 1 else f"shape {mask.shape}"
+        raise UserError(f"{name}: found {found} pixels, expected {width}x{height}, the size of the photo")
 
 
 def decide(
@@ -181,8 +213,10 @@ def run(
         strength: share of the restored photo in what is returned, from 0 (``pixels`` exactly, no work) to 1.
 
     Raises:
-        UserError: if the strength is out of range.
+        UserError: if the mask is of another size than the photo, or the strength out of range.
     """
+    if mask is not None:
+        check_size(mask, job.height, job.width)
     check_strength(strength)
     if strength == 0:
         return copied(pixels, out)
@@ -304,7 +338,12 @@ def reduced(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def restore_image(
-    model: Model, image: "Image", steps: int | None = None, seed: int = 0, strength: float = 1.0
+    model: Model,
+    image: "Image",
+    steps: int | None = None,
+    seed: int = 0,
+    mask: "Image | None" = None,
+    strength: float = 1.0,
 ) -> "Image":
     """Return a Pillow image restored, its alpha kept; grey stays grey, everything else becomes RGB of 8 bits."""
     from PIL import Image
@@ -313,7 +352,10 @@ def restore_image(
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     pixels = np.asarray(image.convert("L" if grey else "RGB"))
     pixels = pixels[..., None] if grey else pixels
-    out = run(prepare(model, *pixels.shape[:2], steps=steps, seed=seed), pixels, strength=strength)
+    shown = None if mask is None else np.asarray(mask.convert("L"))[..., None]
+    given = () if mask is None else ("mask",)
+    job = prepare(model, *pixels.shape[:2], steps=steps, seed=seed, given=given)
+    out = run(job, pixels, mask=shown, strength=strength)
     restored = Image.fromarray(out[..., 0] if grey else out)
     if alpha is not None:
         restored.putalpha(alpha)

@@ -13,14 +13,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rddm import protocols
 from rddm.cost import MemoryWatch, counted_calls, gmacs, parameters, total_gmacs
+from rddm.inpaint import inpaint
 from rddm.matlab import Bytes
 from rddm.model import Model
-from rddm.photo import from_float, to_float
+from rddm.photo import Pixels, from_float, to_float
 from rddm.protocols import Case, read_rgb
-from rddm.restore import prepare, run
+from rddm.restore import check_size, prepare, run, wants_mask
 
 
 class Cost(NamedTuple):
@@ -81,7 +83,14 @@ class Outputs:
         return Produced(read_rgb(case.other), None if degraded is None else read_rgb(degraded))
 
 
-Degrade = Callable[[Case, Bytes], Bytes]
+class Given(NamedTuple):
+    """What a model is given: a degraded photo, and a mask (H, W, 3) where there is one."""
+
+    photo: Bytes
+    mask: Bytes | None = None
+
+
+Degrade = Callable[[Case, Bytes], Given]
 
 
 @dataclass(frozen=True)
@@ -109,24 +118,42 @@ class Restorer:
 
     def __call__(self, case: Case, target: Bytes, seed: int) -> Produced:
         """Restore the photo, and weigh it; ValueError if photo and target do not fit each other."""
-        photo = self.protocol.photo(self.degrade(case, target))
+        given = self.degrade(case, target)
+        photo, mask = self.protocol.photo(given.photo), self.shown(given, case)
         self.protocol.align(photo, target)
         device = next(self.model.parameters()).device
         with counted_calls(self.model.net) as calls, MemoryWatch(device) as memory:
             start = time.perf_counter()
-            output = run(prepare(self.model, *photo.shape[:2], steps=self.steps, seed=seed), photo)
+            output = self.restored(photo, mask, seed)
             seconds = time.perf_counter() - start
         return Produced(output.astype(np.uint8), photo, Cost(seconds, memory.peak, total_gmacs(self.model, calls)))
 
+    def shown(self, given: Given, case: Case) -> Bytes | None:
+        """Return the mask (H, W) that the model is shown, None if it wants none; UserError if it does not fit."""
+        if given.mask is None or not wants_mask(self.model.spec):
+            return None
+        check_size(given.mask, *given.photo.shape[:2], name=str(case.mask or case.name))
+        return self.protocol.photo(given.mask)[..., 0]
 
-def read_degraded(case: Case, target: Bytes) -> Bytes:
-    """Return the degraded photo on disk."""
+    def restored(self, photo: Bytes, mask: Bytes | None, seed: int) -> Pixels:
+        """Return the restored photo; a model that fills holes keeps what is known."""
+        if mask is not None and self.model.spec.prepare == "fill":
+            return inpaint(self.model, photo, mask, self.steps, seed)
+        names = () if mask is None else ("mask",)
+        job = prepare(self.model, *photo.shape[:2], steps=self.steps, seed=seed, given=names)
+        return run(job, photo, mask=None if mask is None else mask[..., None])
+
+
+def read_degraded(case: Case, target: Bytes) -> Given:
+    """Return the degraded photo on disk, and its mask if there is one."""
     assert case.other is not None
-    return read_rgb(case.other)
+    return Given(read_rgb(case.other), None if case.mask is None else read_rgb(case.mask))
 
 
 def made_degraded(text: str, seed: int) -> Degrade:
     """Return what makes the degraded photo from the target, in 8 bits, random by the seed and the image's name.
+
+    The mask is the one on disk, or else the degradation's own, such as where a shadow falls.
 
     Arguments:
         text: as ``rddm.degradations.parse`` reads it, "noise(25)".
@@ -139,11 +166,18 @@ def made_degraded(text: str, seed: int) -> Degrade:
 
     chain = parse(text)
 
-    def degrade(case: Case, target: Bytes) -> Bytes:
+    def degrade(case: Case, target: Bytes) -> Given:
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{case.name}".encode()))
-        image = chain(torch.from_numpy(to_float(target)).permute(2, 0, 1), generator).image
+        made = chain(torch.from_numpy(to_float(target)).permute(2, 0, 1), generator)
+        image, mask = made.image, None if made.mask is None else made.mask.expand(3, -1, -1)
         if float(image.min()) < 0 or float(image.max()) > 1:
             raise ValueError(f"{text} leaves the range of a photo, expected one that does not, such as noise(25)")
-        return from_float(image.permute(1, 2, 0).numpy(), np.uint8).astype(np.uint8)
+        drawn = None if mask is None else bytes_of(mask)
+        return Given(bytes_of(image), drawn if case.mask is None else read_rgb(case.mask))
 
     return degrade
+
+
+def bytes_of(image: Tensor) -> Bytes:
+    """Return an image (3, H, W) in [0, 1] in 8 bits."""
+    return from_float(image.permute(1, 2, 0).numpy(), np.uint8).astype(np.uint8)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 VALIDATIONS = 8  # at least, of a run
+GROWING = {"enter.weight": 1, "time.0.weight": 1, "leave.weight": 0, "leave.bias": 0}  # weights by their longer axis
 LOG_EVERY = 20  # updates; also how often the loss is looked at, which waits for the device
 
 
@@ -80,16 +81,43 @@ def fresh(recipe: Recipe) -> nn.Module:
     """Return the recipe's network with the weights of its seed, or of the model it starts from.
 
     Raises:
-        UserError: if there is no such model, or its network has another shape.
+        UserError: if there is no such model, or its weights do not fit (see :func:`adopted`).
     """
-    if recipe.initial:
-        model = load(recipe.initial)
-        if model.spec.network != recipe.network:
-            raise UserError(f"{recipe.initial}: found {model.spec.network}, expected {recipe.network}")
-        return model.net.train().requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return network(recipe.network)
+        net = network(recipe.network)
+    if recipe.initial:
+        model = load(recipe.initial)
+        weights = adopted(net.state_dict(), model.net.state_dict())
+        if weights is None:
+            raise UserError(f"{recipe.initial}: found {model.spec.network}, expected {recipe.network}")
+        net.load_state_dict(weights)
+    return net
+
+
+def adopted(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return weights that start from those of a network that saw, was told or gave less; None if they do not fit.
+
+    What the first layers read beyond that network's inputs has zero weights, so that at first it makes no difference.
+    What the last layer gives beyond that network's outputs, and blocks that the other lacks, keep the weights they
+    have: a fresh block is the identity.
+    """
+    weights = {name: value.clone() for name, value in ours.items()}
+    for name, value in theirs.items():
+        axis = next((axis for end, axis in GROWING.items() if name.endswith(end)), None)
+        if name not in weights or not fits(value.shape, weights[name].shape, axis):
+            return None
+        if axis == 1:
+            weights[name].zero_()
+        weights[name][tuple(map(slice, value.shape))] = value
+    return weights
+
+
+def fits(small: torch.Size, large: torch.Size, axis: int | None) -> bool:
+    """Tell whether shapes are equal, save that the second may be longer along an axis."""
+    return len(small) == len(large) and all(
+        a == b or (i == axis and a < b) for i, (a, b) in enumerate(zip(small, large))
+    )
 
 
 def check_precision(recipe: Recipe, device: torch.device) -> None:

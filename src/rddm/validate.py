@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rddm.denoiser import NetworkDenoiser
 from rddm.draws import Draws, Pieces, Samples, centre, collate, names_of
 from rddm.errors import UserError
+from rddm.learned import has_lpips, lpips
 from rddm.loss import Batch, losses
 from rddm.metrics import METRICS, Bytes
 from rddm.model import Model, write_aside
@@ -20,7 +21,7 @@ from rddm.path import gaussian
 from rddm.photo import from_float, to_float
 from rddm.preprocess import CONDITIONS, Pixels
 from rddm.recipe import Recipe
-from rddm.restore import prepare, run
+from rddm.restore import prepare, run, wants_mask
 from rddm.sample import sample
 from rddm.solvers import Ancestral
 from rddm.spec import ModelSpec
@@ -43,7 +44,7 @@ def as_model(net: nn.Module, recipe: Recipe) -> Iterator[Model]:
 def restored(model: Model, draws: Draws, i: int) -> tuple[Pieces, Pixels]:
     """Return held-out photograph ``i``, the middle of it, with its restoration: same noise in every validation."""
     pieces = centre(draws, i)
-    pixels, mask = pieces["degraded"], pieces.get("mask")
+    pixels, mask = pieces["degraded"], pieces.get("mask") if wants_mask(model.spec) else None
     job = prepare(model, *pixels.shape[:2], given=() if mask is None else ("mask",))
     told = draws.degrade is None and names_of(draws.recipe) & CONDITIONS
     whole = draws.photos.whole(draws.chosen[i]) if told else None
@@ -72,15 +73,15 @@ def score(net: nn.Module, draws: Samples) -> float:
 def figures(net: nn.Module, draws: Draws) -> dict[str, dict[str, float]]:
     """Return every metric of the inputs and of the outputs over the held-out photographs, or the loss.
 
-    Metrics that need larger photographs than these are left out.
+    LPIPS is among them where its weights are at hand; metrics that need larger photographs than these are left out.
     """
     if draws.recipe.metric == "loss":
         return {"loss": {"output": held_out_loss(net, draws)}}
     with as_model(net, draws.recipe) as model:
         found = [restored(model, draws, i) for i in range(len(draws.chosen))]
     triples = [tuple(map(bytes_of, (p["degraded"], out, p["clean"]))) for p, out in found]
-    table = {}
-    for name, metric in METRICS.items():
+    table, judged = {}, {"lpips": lpips()} if has_lpips() else {}
+    for name, metric in (METRICS | judged).items():
         with suppress(ValueError):  # a multi-scale window that does not fit
             pairs = [(metric(degraded, clean), metric(out, clean)) for degraded, out, clean in triples]
             table[name] = dict(zip(("input", "output"), np.mean(pairs, axis=0).tolist(), strict=True))

@@ -41,6 +41,9 @@ FAINT = 2.0  # of 255: damage that changes pixels by less, root mean square, is 
 DARK, DARK_BRIGHT = 40, 70  # of 255: the median and the 9th decile of a dark photo lie below, or
 DIM, DIM_BRIGHT = 60, 140  # the median and all but 1 in 200 do: of a quarter of the light, white is 137
 SIDE, LEAST, ALIGNED = 128, 32, 8  # pixels: of a piece, of the smallest, and JPEG's blocks, with which pieces begin
+RINGS, SECTORS = 8, 8  # of the spectrum
+SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75)  # of blocks, the flattest first
+QUANTISED = 1e-6  # of the square of the range: the power of rounding to 8 bits
 LONG, SHORT = 4, 3  # pieces along the longer and the shorter side, at most
 LOOKED_AT = 1 << 18  # pixels that brightness is taken from, at least; a photo of fewer is taken whole
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
@@ -79,7 +82,7 @@ class Brightness(NamedTuple):
 
 
 class Triage(nn.Module):
-    """Tells ``KINDS`` apart by :func:`blockiness`, and by means and deviations of features at four depths.
+    """Tells ``KINDS`` apart by :func:`measured`, and by means and deviations of features at four depths.
 
     Arguments:
         widths: channels of the features.
@@ -88,7 +91,7 @@ class Triage(nn.Module):
 
     limits: Tensor  # of what speaks for damage, for each of FAULTS: see decide; chosen after the training
 
-    def __init__(self, widths: tuple[int, ...] = (32, 48, 64, 64), hidden: int = 64) -> None:
+    def __init__(self, widths: tuple[int, ...] = (24, 40, 56, 56), hidden: int = 96) -> None:
         super().__init__()
         first = [nn.Conv2d(9, widths[0], 5, 2, 2, bias=False)]
         others = zip(widths, widths[1:], (2, 2, 1))  # eight pixels a position in the end: a block of JPEG
@@ -96,7 +99,9 @@ class Triage(nn.Module):
             first + [nn.Conv2d(wide, wider, 3, stride, 1, bias=False) for wide, wider, stride in others]
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
-        told = 2 * ALIGNED + 2 * sum(widths)
+        numbers = 2 * ALIGNED + RINGS * SECTORS + 4 * len(SHARES)
+        self.scale = nn.BatchNorm1d(numbers)
+        told = numbers + 2 * sum(widths)
         self.head = nn.Sequential(nn.Linear(told, hidden), nn.ReLU(), nn.Linear(hidden, len(KINDS) + 1))
         self.register_buffer("limits", torch.zeros(len(FAULTS)))
 
@@ -108,12 +113,56 @@ class Triage(nn.Module):
         detail = pieces - F.avg_pool2d(F.pad(pieces, (1, 1, 1, 1), mode="replicate"), 3, 1)
         coarse, fine = ((times * detail).clamp(-2, 2) for times in (8, 40))
         x = torch.cat([2 * pieces - 1, coarse, fine], 1).contiguous(memory_format=torch.channels_last)
-        told = [blockiness(pieces)]
+        told = [self.scale(measured(pieces))]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.leaky_relu(norm(convolution(x)), 0.1)
             told += [x.mean((2, 3)), (x.var((2, 3), correction=0) + 1e-4).log() / 2]
         said = self.head(torch.cat(told, 1))
         return said[:, :-1].log_softmax(1), said[:, -1]
+
+
+def measured(pieces: Tensor) -> Tensor:
+    """Return what is known to tell of damage, (N, numbers): blocks, the spectrum, and the noise of the flattest parts."""
+    return torch.cat([blockiness(pieces), spectrum(pieces), flattest(pieces)], 1)
+
+
+def spectrum(pieces: Tensor) -> Tensor:
+    """Return the logarithms of the power of grey, (N, RINGS * SECTORS): blur leaves less of it, in its direction."""
+    height, width = pieces.shape[2:]
+    window = torch.hann_window(height)[:, None] * torch.hann_window(width)
+    grey = pieces.mean(1)
+    power = torch.fft.rfft2((grey - grey.mean((1, 2), keepdim=True)) * window).abs() ** 2 / (window**2).sum()
+    return (power.flatten(1) @ polar(height, width) + QUANTISED).log()
+
+
+@lru_cache(maxsize=16)
+def polar(height: int, width: int) -> Tensor:
+    """Return the weights (frequencies, RINGS * SECTORS) of means over each sector of each ring of a spectrum."""
+    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    radius = torch.hypot(down, across).flatten()
+    angle = torch.atan2(down.expand(-1, len(across)), across.expand(height, -1)).flatten()
+    edges = torch.tensor([0.06 * (0.71 / 0.06) ** (i / RINGS) for i in range(RINGS + 1)])
+    ring = F.one_hot(torch.bucketize(radius, edges), RINGS + 2)[:, 1:-1].float()
+    sector = F.one_hot(((angle / torch.pi + 0.5) * SECTORS).long() % SECTORS, SECTORS).float()
+    cells = ring[:, :, None] * sector[:, None, :]
+    cells = torch.where(cells.sum(0) > 0, cells, ring[:, :, None])  # of a small piece a sector may hold none
+    return (cells / cells.sum(0)).flatten(1)
+
+
+def flattest(pieces: Tensor) -> Tensor:
+    """Return logarithms of the power of detail in the SHARES flattest blocks of eight pixels, (N, 4 * shares).
+
+    Detail is what the Laplace operator leaves: of grey and of colour differences, at full and at half resolution, so
+    that it tells white noise from a camera's, whose neighbours are alike.
+    """
+    grey, colour = pieces.mean(1, keepdim=True), pieces[:, :2] - pieces[:, 1:]
+    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None] / 20**0.5
+    told = []
+    for planes in (grey, colour, F.avg_pool2d(grey, 2), F.avg_pool2d(colour, 2)):
+        detail = F.conv2d(planes.flatten(0, 1)[:, None], kernel).unflatten(0, planes.shape[:2])
+        power = F.avg_pool2d((detail**2).mean(1), 8 if planes.shape[2] == pieces.shape[2] else 4).flatten(1)
+        told.append((power.sort(1).values[:, [int(s * (power.shape[1] - 1)) for s in SHARES]] + QUANTISED).log())
+    return torch.cat(told, 1)
 
 
 def blockiness(pieces: Tensor) -> Tensor:
@@ -209,7 +258,7 @@ def decide(logs: Tensor, strengths: Tensor, limits: list[float]) -> Verdict:
     """
     probabilities = dict(zip(KINDS, logs.double().mean(0).softmax(0).tolist(), strict=True))
     fault, says = evidence(probabilities)
-    strength = 2 ** float(strengths.mean())
+    strength = float((4 ** strengths.double()).mean() ** 0.5)
     kind = max(FAULTS[fault], key=probabilities.__getitem__) if fault != "mixed" else fault
     alike = "clean" if says < 0 else fault
     agreed = sum(KINDS[i] in FAULTS.get(alike, ("clean",)) for i in logs.argmax(1).tolist())

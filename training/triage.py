@@ -66,16 +66,15 @@ CANON = 0.35, 0.12  # shares of PolyU's Canon pairs among the pieces with a came
 ALLOWED = 0.005  # of the clean photographs held out, for each fault
 WHOLE = 640  # pixels a side that photographs held out are cut to, at most
 CLEAN = ("noise(0)", "noise(2)", "jpeg(90)", "jpeg(75)", "blur(0.8) + jpeg(85)", "downscale(2)", "blur(1.2) + noise(1)")
-BLURS = ("motion(7)", "motion(13)", "shake(15)", "defocus(1.5)", "defocus(3)")
 DRAWN = {  # what photographs of BSDS500 val are degraded by, and what should be found
-    "clean": CLEAN,
-    "noise": ("noise(5)", "noise(15)", "noise(25)", "noise(50)", "noise(25) + jpeg(80)"),
-    "camera": ("camera", "camera(400)", "camera(1600)", "camera(1600) + jpeg(85)"),
+    "clean": ("noise(0)", "noise(2)", "jpeg(90)", "jpeg(75)", "downscale(2)"),
+    "noise": ("noise(5)", "noise(25)", "noise(50)"),
+    "camera": ("camera(400)", "camera(1600)", "camera(1600) + jpeg(85)"),
     "rain": ("rain", "heavy_rain"),
-    "blur": (*BLURS, "motion(13) + noise(1)"),
-    "jpeg": ("jpeg(10)", "jpeg(15)", "jpeg(30)", "jpeg(50)"),
+    "blur": ("motion(13)", "shake(15)", "defocus(3)"),
+    "jpeg": ("jpeg(15)", "jpeg(30)", "jpeg(50)"),
     "dark": ("low_light",),
-    "": ("downscale(4)", "haze", "noise(25) + jpeg(30)", "defocus(3) + noise(25)", "heavy_rain + noise(25)"),
+    "": ("noise(25) + jpeg(30)", "defocus(3) + noise(25)", "haze"),
 }
 GOALS = ("noise(0)", "noise(25)", "camera(1600)", "heavy_rain", "jpeg(15)", "motion(13)", "low_light")
 FOLDERS = {  # of the data folder, and what should be found

@@ -122,7 +122,7 @@ class Triage(nn.Module):
 
 
 def measured(pieces: Tensor) -> Tensor:
-    """Return what is known to tell of damage, (N, numbers): blocks, the spectrum, and the noise of the flattest parts."""
+    """Return what is known to tell of damage, (N, numbers): blocks, spectrum, and the noise of the flattest parts."""
     return torch.cat([blockiness(pieces), spectrum(pieces), flattest(pieces)], 1)
 
 

@@ -125,6 +125,7 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--engine", choices=["auto", *ENGINES], default="auto", help="how; what rddm bench found best")
     command.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the photo N times: model upscale")
+    command.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="of the restored photo (1: all)")
     about = "white where to restore, for models shown a mask: a picture, or a folder of NAME_mask or NAME"
     command.add_argument("--mask", type=Path, help=about)
     add_realism(command)

@@ -16,16 +16,17 @@ from rddm.bench import remembered
 from rddm.engines import DEFAULT
 from rddm.errors import UserError
 from rddm.model import Model, bundled, load
-from rddm.photo import SUFFIXES, Photo, find_photos, output_format, read_photo, side_by_side, write_photo
+from rddm.photo import SUFFIXES, Photo, copy_photo, find_photos, output_format, read_photo, side_by_side, write_photo
 from rddm.photo_mask import mask_for, without_masks
 from rddm.photo_scale import enlarged
 from rddm.preprocess import Pixels
-from rddm.restore import Job, Restore, check_mask_use, prepare, run
+from rddm.restore import Job, Restore, check_mask_use, check_strength, mixed, prepare, run
 from rddm.stages import PartWay, check_realism, second_job, shown_to
 from rddm.transition import Inadmissible
 from rddm.triage import choose, judge
 
 ENLARGER = "upscale"  # the bundled model for photos that were enlarged
+LEFT = "left as it is"  # a photo that no model gets
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Options:
     """How to restore; None leaves the choice to the model or the machine (see ``rddm.restore.prepare``).
 
     The photo is enlarged ``scale`` times first. ``mask`` is a file, or a folder of a mask for each photo. The engine
-    "auto" is what ``rddm bench`` found best, or float32.
+    "auto" is what ``rddm bench`` found best, or float32. What is written is the restored photo to the share
+    ``strength``, from 0 to 1, and the photo to the rest.
     """
 
     steps: int | None = None
@@ -44,6 +46,7 @@ class Options:
     scale: int = 1
     engine: str = "auto"
     mask: Path | None = None
+    strength: float = 1.0
     realism: float = 0.0
 
 
@@ -71,17 +74,17 @@ class Models:
             self.loaded[name] = load(name, self.device).optimize(self.engine)
         return self.loaded[name]
 
-    def for_photo(self, source: Path, pixels: Pixels) -> Model:
-        """Return the model for a photo.
+    def for_photo(self, source: Path, pixels: Pixels) -> Model | None:
+        """Return the model for a photo, None if it is to be left as it is.
 
         Raises:
-            UserError: if none is fit, or the one that is cannot be loaded.
+            UserError: if the one that is fit cannot be loaded.
         """
         if self.named is not None:
             return self.named
         choice = choose(judge(pixels), bundled())
-        print(f"{source.name}: {choice.model}, because {choice.why} (--model overrules)", flush=True)
-        return self.load(choice.model)
+        print(f"{source.name}: {choice.model or LEFT}, because {choice.why} (--model overrules)", flush=True)
+        return None if choice.model is None else self.load(choice.model)
 
 
 def choose_device(name: str) -> str:
@@ -136,8 +139,12 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, devi
     """Restore photos and return how many failed, each with one line on the error stream.
 
     Without ``model_name`` each photo gets the bundled model that it needs (``rddm.triage``), or the one that sharpens
-    what was enlarged.
+    what was enlarged. One that needs none is copied.
+
+    Raises:
+        UserError: if several photos would go to one file, the model cannot be loaded, or a number is out of range.
     """
+    check_strength(options.strength)
     enlarging = ENLARGER if options.scale > 1 else None
     models = Models(model_name or enlarging, choose_device(device), options.engine)
     if models.named is not None:
@@ -148,7 +155,8 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, devi
     if options.mask is not None:
         inputs = photos_beside_masks(inputs, options.mask)
     work = partial(restore_file, models, options=options)
-    return for_each(inputs, out, work, "restored", options.compare)
+    done = f"restored or {LEFT}" if models.named is None else "restored"
+    return for_each(inputs, out, work, done, options.compare)
 
 
 def for_each(inputs: Sequence[str], out: Path, work: Callable[[Path, Path], None], done: str, compare: bool) -> int:
@@ -217,6 +225,9 @@ def restore_file(models: Models, source: Path, target: Path, options: Options) -
     with in_one_line(str(source), "try --tile 128"):
         photo = enlarged(read_photo(source), options.scale)
         model = models.for_photo(source, photo.pixels)
+        if model is None or options.strength == 0:
+            leave(source, target, photo, options)
+            return
         height, width = photo.pixels.shape[:2]
         mask = None if options.mask is None else mask_for(source, photo, options.mask, options.scale)
         given = () if mask is None else ("mask",)
@@ -227,13 +238,31 @@ def restore_file(models: Models, source: Path, target: Path, options: Options) -
         then = "" if second is None else f", then {describe(second, before_and_after)}"
         print(f"{source}: {describe(job, before_and_after)}{then}", flush=True)
         make_folder(target.parent)
-        pixels = run_with_bar(job, photo.pixels, source.name, None if options.compare else photo.pixels, mask)
+        apart = options.compare or (second is not None and options.strength < 1)  # the photo itself is needed again
+        first = options.strength if second is None else 1.0
+        pixels = run_with_bar(job, photo.pixels, source.name, None if apart else photo.pixels, mask, strength=first)
         if second is not None:
             shown = shown_to(second, mask)
             pixels = run_with_bar(second, pixels, source.name, pixels, shown, PartWay(options.realism))
+            pixels = mixed(pixels, photo.pixels, options.strength) if apart else pixels
         notes = write_photo(target, Photo(pixels, photo.alpha, photo.format, photo.metadata))
         if options.compare:
             write_photo(beside(target), Photo(side_by_side(photo.pixels, pixels), None, photo.format))
+    for note in notes:
+        print(note)
+
+
+def leave(source: Path, target: Path, photo: Photo, options: Options) -> None:
+    """Write a photo as it is: its file, byte for byte, if the output has the same format, so that nothing is lost.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    make_folder(target.parent)
+    copied = options.scale == 1 and copy_photo(source, target)
+    notes = [] if copied else write_photo(target, photo)
+    if options.compare:
+        write_photo(beside(target), Photo(side_by_side(photo.pixels, photo.pixels), None, photo.format))
     for note in notes:
         print(note)
 
@@ -282,12 +311,18 @@ def megabytes(count: int) -> str:
 
 
 def run_with_bar(
-    job: Job, pixels: Pixels, name: str, out: Pixels | None, mask: Pixels | None = None, way: Restore | None = None
+    job: Job,
+    pixels: Pixels,
+    name: str,
+    out: Pixels | None,
+    mask: Pixels | None = None,
+    way: Restore | None = None,
+    strength: float = 1.0,
 ) -> Pixels:
     """Run a job with a progress bar."""
     with bar_of("tiles") as bar:
         task = bar.add_task(name, total=job.tiles)
-        return run(job, pixels, lambda: bar.advance(task), mask=mask, restore=way, out=out)
+        return run(job, pixels, lambda: bar.advance(task), mask=mask, restore=way, out=out, strength=strength)
 
 
 def bar_of(unit: str) -> Progress:

@@ -39,7 +39,7 @@ def restore(args: argparse.Namespace) -> int:
     from rddm.batch import Options, restore_files
 
     how = args.steps, args.solver, args.seed, args.tile, args.compare, args.scale, args.engine
-    options = Options(*how, mask=args.mask, realism=args.realism)
+    options = Options(*how, args.mask, args.strength, args.realism)
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 

@@ -94,6 +94,7 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         steps: int | None = None,
         seed: int = 0,
         mask: "Image | None" = None,
+        strength: float = 1.0,
         realism: float = 0.0,
     ) -> "Image":
         """Return the restored photograph, of the same size and with the same alpha.
@@ -103,15 +104,16 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
             steps: network calls; the model's default if None.
             seed: what the noise is drawn from; the same seed gives the same picture.
             mask: of the same size, white where to restore, for models that are shown one.
+            strength: share of the restored photograph, from 0 (the image exactly) to 1.
             realism: 0 is the least error, 1 looks most like a photograph, for models with a second stage.
 
         Raises:
-            UserError: if the model wants a mask and there is none, or the other way round, or it does not fit; or if
-                realism is asked for and there is no second stage.
+            UserError: if the model wants a mask and there is none, or the other way round, or it does not fit; if
+                strength or realism is out of range, or realism is asked for and there is no second stage.
         """
         from rddm.stages import restore_image
 
-        return restore_image(self, image, steps, seed, mask, realism)
+        return restore_image(self, image, steps, seed, mask, strength, realism)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if self.engine is not None:

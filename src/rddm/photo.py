@@ -158,6 +158,18 @@ def write_photo(path: str | Path, photo: Photo, quality: int = QUALITY) -> list[
     return [f"{path}: {note}" for note in pixel_notes + metadata_notes]
 
 
+def copy_photo(source: str | Path, target: str | Path) -> bool:
+    """Copy the file of a photograph, whole or not at all, if it has the format that the target's suffix names.
+
+    Whether it had, and so was copied, is returned. UserError if a file cannot be read or written.
+    """
+    format, data = _read_bytes(Path(source))
+    if format != output_format(target):
+        return False
+    _replace_file(Path(target), data)
+    return True
+
+
 def _replace_file(path: Path, data: bytes) -> None:
     """Put data at path, whole or not at all; UserError if that fails."""
     target = Path(os.path.realpath(path))  # a link is followed, not replaced

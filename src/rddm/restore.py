@@ -194,6 +194,7 @@ def run(
     mask: Pixels | None = None,
     restore: "Restore | None" = None,
     out: Pixels | None = None,
+    strength: float = 1.0,
 ) -> Pixels:
     """Return the restored pixels, of the shape and dtype of ``pixels`` (H, W, 1 or 3).
 
@@ -208,12 +209,16 @@ def run(
         mask: (H, W, 1 or 3), for models that want one.
         restore: what restores a tile; :func:`restore_tile` if None.
         out: where they go; may be ``pixels`` itself, whose rows are not read again. A new array if None.
+        strength: share of the restored photo in what is returned, from 0 (``pixels`` exactly, no work) to 1.
 
     Raises:
-        UserError: if the mask is of another size than the photo.
+        UserError: if the mask is of another size than the photo, or the strength out of range.
     """
     if mask is not None:
         check_size(mask, job.height, job.width)
+    check_strength(strength)
+    if strength == 0:
+        return copied(pixels, out)
     restore = restore or restore_tile
     source = Source(job.model, in_colour(pixels), None if mask is None else in_colour(mask), whole)
     field = NoiseField(job.seed)
@@ -226,8 +231,30 @@ def run(
             blend.add(tile, restore(job, source, tile, field, tape))
             progress()
         ready = blend.take(bottom)
-        out[done:bottom] = from_float(ready if pixels.shape[2] == 3 else ready.mean(2, keepdims=True), pixels.dtype)
+        ready = ready if pixels.shape[2] == 3 else ready.mean(2, keepdims=True)
+        if strength < 1:
+            ready = strength * ready + (1 - strength) * to_float(pixels[done:bottom])
+        out[done:bottom] = from_float(ready, pixels.dtype)
         done = bottom
+    return out
+
+
+def check_strength(strength: float) -> None:
+    """Raise UserError unless a strength is from 0 to 1."""
+    if not 0 <= strength <= 1:
+        raise UserError(f"strength: found {strength:g}, expected a number from 0 to 1")
+
+
+def mixed(pixels: Pixels, before: Pixels, strength: float) -> Pixels:
+    """Return a share of restored pixels and the rest of what they were."""
+    return from_float(strength * to_float(pixels) + (1 - strength) * to_float(before), pixels.dtype)
+
+
+def copied(pixels: Pixels, out: Pixels | None) -> Pixels:
+    """Return pixels, put into ``out`` or copied."""
+    if out is None:
+        return pixels.copy()
+    out[:] = pixels
     return out
 
 

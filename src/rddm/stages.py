@@ -17,7 +17,7 @@ from rddm.errors import UserError
 from rddm.model import Model, companion_of
 from rddm.nn.pooled import Tape
 from rddm.photo import Pixels, to_float
-from rddm.restore import Job, Source, decide, prepare, restore_tile, run, wants_mask
+from rddm.restore import Job, Source, check_strength, decide, mixed, prepare, restore_tile, run, wants_mask
 from rddm.tiles import NoiseField, Tile
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def restored(
     seed: int = 0,
     mask: Pixels | None = None,
     realism: float = 0.0,
+    strength: float = 1.0,
 ) -> Pixels:
     """Return restored pixels of the shape and dtype of ``pixels``, by one stage or by two.
 
@@ -91,17 +92,20 @@ def restored(
         seed: of the noise.
         mask: (H, W, 1 or 3), for models that are shown one.
         realism: 0 is the first stage alone, 1 the whole second one.
+        strength: share of the restored photo, from 0 (``pixels`` exactly) to 1.
 
     Raises:
         UserError: if the model is not fit, or a number is out of range.
     """
     check_realism(model, realism)
     given = () if mask is None else ("mask",)
-    out = run(prepare(model, *pixels.shape[:2], steps=steps, seed=seed, given=given), pixels, mask=mask)
+    job = prepare(model, *pixels.shape[:2], steps=steps, seed=seed, given=given)
     if realism == 0:
-        return out
-    job = second_job(model, *pixels.shape[:2], seed=seed)
-    return run(job, out, mask=shown_to(job, mask), restore=PartWay(realism), out=out)
+        return run(job, pixels, mask=mask, strength=strength)
+    check_strength(strength)
+    out, second = run(job, pixels, mask=mask), second_job(model, *pixels.shape[:2], seed=seed)
+    made = run(second, out, mask=shown_to(second, mask), restore=PartWay(realism), out=out)
+    return made if strength == 1 else mixed(made, pixels, strength)
 
 
 def shown_to(job: Job, mask: Pixels | None) -> Pixels | None:
@@ -115,6 +119,7 @@ def restore_image(
     steps: int | None = None,
     seed: int = 0,
     mask: "Image | None" = None,
+    strength: float = 1.0,
     realism: float = 0.0,
 ) -> "Image":
     """Return a Pillow image restored, its alpha kept; grey stays grey, everything else becomes RGB of 8 bits."""
@@ -125,7 +130,7 @@ def restore_image(
     pixels = np.asarray(image.convert("L" if grey else "RGB"))
     pixels = pixels[..., None] if grey else pixels
     shown = None if mask is None else np.asarray(mask.convert("L"))[..., None]
-    out = restored(model, pixels, steps, seed, shown, realism)
+    out = restored(model, pixels, steps, seed, shown, realism, strength)
     made = Image.fromarray(out[..., 0] if grey else out)
     if alpha is not None:
         made.putalpha(alpha)

@@ -1,12 +1,14 @@
-"""Which bundled model a photo needs, judged from its pixels alone.
+"""Which bundled model a photo needs, or none: judged from its pixels alone.
 
-Darkness is a rule on brightness: a photo whose median is low, and whose bright parts are not bright either, was exposed
-too short; a bright lamp or a black background alone does not make or unmake that. A dark photo is noisy as well, and
-the low-light model removes both: dark wins. Noise, rain, blur and the traces of JPEG show in the statistics of
-neighbouring pixels, at the photo's own scale. A small network looks at up to twelve pieces on a fixed grid, and the
-logarithms of its probabilities are averaged. No chance takes part. docs/choosing.md tells how well it does.
+First do no harm: a photo goes to a model only if something is clearly amiss with it. A small network looks at up to
+twelve pieces on a fixed grid, at the photo's own scale, because noise and blocks do not survive scaling. It tells of
+each piece what was done to it, and how strongly: by how much, root mean square, that changed its pixels. The logarithms
+of its probabilities are averaged over the pieces. What they say for damage must exceed a limit, which was set such that
+good photos stay below it, and the damage must be strong enough to be worth mending. Darkness is a rule on brightness.
+No chance takes part. docs/choosing.md tells how well it does.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,15 +22,28 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rddm.errors import UserError
 from rddm.photo import Pixels
 
-KINDS: tuple[str, ...] = ("clean", "noise", "rain", "blur", "jpeg")  # what the network tells apart
-MODELS = {"dark": "low-light", "noise": "denoise", "rain": "derain", "blur": "deblur", "jpeg": "jpeg"}
-GENERAL = "all-in-one"  # for photos of which nothing is sure
-SURE = 0.6  # the least probability that one model is chosen for
-DARK, DARK_BRIGHT = 40, 70  # of 255: the median and the 9th decile of a dark photo lie below
+KINDS: tuple[str, ...] = ("clean", "noise", "camera", "rain", "blur", "jpeg")  # what the network tells apart
+FAULTS: dict[str, tuple[str, ...]] = {  # what is decided about; white noise and a camera's are one fault
+    "noise": ("noise", "camera"), "rain": ("rain",), "blur": ("blur",), "jpeg": ("jpeg",), "mixed": KINDS[1:],
+}  # fmt: skip
+MODELS: dict[str, tuple[str, ...]] = {  # the one to choose, and those that may stand in where it is not bundled
+    "dark": ("low-light",), "noise": ("denoise", "denoise-real"), "camera": ("denoise-real", "denoise"),
+    "rain": ("derain", "all-in-one"), "blur": ("deblur",), "jpeg": ("jpeg",), "mixed": ("all-in-one",),
+}  # fmt: skip
+NAMED = {
+    "noise": "noise", "camera": "a camera's noise", "rain": "rain", "blur": "blur", "jpeg": "traces of JPEG",
+    "mixed": "damage of several kinds", "clean": "nothing amiss",
+}  # fmt: skip
+MOST = 0.6  # the share of what speaks for damage that one fault has if it is named
+FAINT = 2.0  # of 255: damage that changes pixels by less, root mean square, is left
+DARK, DARK_BRIGHT = 40, 70  # of 255: the median and the 9th decile of a dark photo lie below, or
+DIM, DIM_BRIGHT = 60, 140  # the median and all but 1 in 200 do: of a quarter of the light, white is 137
 SIDE, LEAST, ALIGNED = 128, 32, 8  # pixels: of a piece, of the smallest, and JPEG's blocks, with which pieces begin
+RINGS, SECTORS = 8, 8  # of the spectrum
+SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75)  # of blocks, the flattest first
+QUANTISED = 1e-6  # of the square of the range: the power of rounding to 8 bits
 LONG, SHORT = 4, 3  # pieces along the longer and the shorter side, at most
 LOOKED_AT = 1 << 18  # pixels that brightness is taken from, at least; a photo of fewer is taken whole
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
@@ -39,53 +54,115 @@ class Verdict:
     """What was found in a photo.
 
     Arguments:
-        found: "dark", or the most probable of ``KINDS``.
-        probability: of ``found``; 1 for a dark photo, which is a matter of a rule.
+        found: "dark", one of ``KINDS``, "mixed", or "unsure" where something may be amiss.
+        strength: by how much the damage changed the pixels, root mean square of 255; 0 for a dark photo.
         why: a phrase such as "its median brightness is 7 of 255".
         probabilities: of each of ``KINDS``, whether dark or not; they sum to 1.
     """
 
     found: str
-    probability: float
+    strength: float
     why: str
     probabilities: Mapping[str, float]
 
 
 class Choice(NamedTuple):
-    """The bundled model for a photo, and the phrase that says why it is this one."""
+    """The bundled model for a photo, None to leave the photo as it is, and the phrase that says why."""
 
-    model: str
+    model: str | None
     why: str
 
 
+class Brightness(NamedTuple):
+    """Of 255: median and 9th decile of the mean of the channels, and what all but 1 in 200 of the largest are below."""
+
+    median: float
+    ninth: float
+    brightest: float
+
+
 class Triage(nn.Module):
-    """Tells ``KINDS`` apart by :func:`blockiness`, and by means and deviations of features at four depths.
+    """Tells ``KINDS`` apart by :func:`measured`, and by means and deviations of features at four depths.
 
     Arguments:
         widths: channels of the features.
         hidden: of the two layers that judge them.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 48, 64, 64), hidden: int = 64) -> None:
+    limits: Tensor  # of what speaks for damage, for each of FAULTS: see decide; chosen after the training
+
+    def __init__(self, widths: tuple[int, ...] = (24, 40, 56, 56), hidden: int = 96) -> None:
         super().__init__()
-        first = [nn.Conv2d(6, widths[0], 5, 2, 2, bias=False)]
+        first = [nn.Conv2d(9, widths[0], 5, 2, 2, bias=False)]
         others = zip(widths, widths[1:], (2, 2, 1))  # eight pixels a position in the end: a block of JPEG
         self.convolutions = nn.ModuleList(
             first + [nn.Conv2d(wide, wider, 3, stride, 1, bias=False) for wide, wider, stride in others]
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
-        told = 2 * ALIGNED + 2 * sum(widths)
-        self.head = nn.Sequential(nn.Linear(told, hidden), nn.ReLU(), nn.Linear(hidden, len(KINDS)))
+        numbers = 2 * ALIGNED + RINGS * SECTORS + 4 * len(SHARES)
+        self.scale = nn.BatchNorm1d(numbers)
+        told = numbers + 2 * sum(widths)
+        self.head = nn.Sequential(nn.Linear(told, hidden), nn.ReLU(), nn.Linear(hidden, len(KINDS) + 1))
+        self.register_buffer("limits", torch.zeros(len(FAULTS)))
 
-    def forward(self, pieces: Tensor) -> Tensor:
-        """Return log-probabilities (N, kinds) of pieces (N, 3, H, W) in [0, 1], of 32 pixels a side or more."""
+    def forward(self, pieces: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities (N, kinds) and strengths (N,) of pieces (N, 3, H, W) in [0, 1], H and W >= 32.
+
+        A strength is the binary logarithm of the root mean square, of 255.
+        """
         detail = pieces - F.avg_pool2d(F.pad(pieces, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        x = torch.cat([2 * pieces - 1, (8 * detail).clamp(-2, 2)], 1).contiguous(memory_format=torch.channels_last)
-        told = [blockiness(pieces)]
+        coarse, fine = ((times * detail).clamp(-2, 2) for times in (8, 40))
+        x = torch.cat([2 * pieces - 1, coarse, fine], 1).contiguous(memory_format=torch.channels_last)
+        told = [self.scale(measured(pieces))]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.leaky_relu(norm(convolution(x)), 0.1)
             told += [x.mean((2, 3)), (x.var((2, 3), correction=0) + 1e-4).log() / 2]
-        return self.head(torch.cat(told, 1)).log_softmax(1)
+        said = self.head(torch.cat(told, 1))
+        return said[:, :-1].log_softmax(1), said[:, -1]
+
+
+def measured(pieces: Tensor) -> Tensor:
+    """Return what is known to tell of damage, (N, numbers): blocks, spectrum, and the noise of the flattest parts."""
+    return torch.cat([blockiness(pieces), spectrum(pieces), flattest(pieces)], 1)
+
+
+def spectrum(pieces: Tensor) -> Tensor:
+    """Return the logarithms of the power of grey, (N, RINGS * SECTORS): blur leaves less of it, in its direction."""
+    height, width = pieces.shape[2:]
+    window = torch.hann_window(height)[:, None] * torch.hann_window(width)
+    grey = pieces.mean(1)
+    power = torch.fft.rfft2((grey - grey.mean((1, 2), keepdim=True)) * window).abs() ** 2 / (window**2).sum()
+    return (power.flatten(1) @ polar(height, width) + QUANTISED).log()
+
+
+@lru_cache(maxsize=16)
+def polar(height: int, width: int) -> Tensor:
+    """Return the weights (frequencies, RINGS * SECTORS) of means over each sector of each ring of a spectrum."""
+    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    radius = torch.hypot(down, across).flatten()
+    angle = torch.atan2(down.expand(-1, len(across)), across.expand(height, -1)).flatten()
+    edges = torch.tensor([0.06 * (0.71 / 0.06) ** (i / RINGS) for i in range(RINGS + 1)])
+    ring = F.one_hot(torch.bucketize(radius, edges), RINGS + 2)[:, 1:-1].float()
+    sector = F.one_hot(((angle / torch.pi + 0.5) * SECTORS).long() % SECTORS, SECTORS).float()
+    cells = ring[:, :, None] * sector[:, None, :]
+    cells = torch.where(cells.sum(0) > 0, cells, ring[:, :, None])  # of a small piece a sector may hold none
+    return (cells / cells.sum(0)).flatten(1)
+
+
+def flattest(pieces: Tensor) -> Tensor:
+    """Return logarithms of the power of detail in the SHARES flattest blocks of eight pixels, (N, 4 * shares).
+
+    Detail is what the Laplace operator leaves: of grey and of colour differences, at full and at half resolution, so
+    that it tells white noise from a camera's, whose neighbours are alike.
+    """
+    grey, colour = pieces.mean(1, keepdim=True), pieces[:, :2] - pieces[:, 1:]
+    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None] / 20**0.5
+    told = []
+    for planes in (grey, colour, F.avg_pool2d(grey, 2), F.avg_pool2d(colour, 2)):
+        detail = F.conv2d(planes.flatten(0, 1)[:, None], kernel).unflatten(0, planes.shape[:2])
+        power = F.avg_pool2d((detail**2).mean(1), 8 if planes.shape[2] == pieces.shape[2] else 4).flatten(1)
+        told.append((power.sort(1).values[:, [int(s * (power.shape[1] - 1)) for s in SHARES]] + QUANTISED).log())
+    return torch.cat(told, 1)
 
 
 def blockiness(pieces: Tensor) -> Tensor:
@@ -117,28 +194,36 @@ def judge(pixels: Pixels) -> Verdict:
     """
     if min(pixels.shape[:2]) < LEAST:
         even = dict.fromkeys(KINDS, 1 / len(KINDS))
-        verdict = Verdict("clean", 1 / len(KINDS), f"it is smaller than {LEAST} pixels, too small to judge", even)
+        verdict = Verdict("unsure", 0.0, f"it is smaller than {LEAST} pixels, too small to judge", even)
     else:
-        with torch.inference_mode():
-            verdict = verdict_of(network()(to_tensor(pieces_of(pixels))))
-    median, ninth = brightness(pixels)
-    if is_dark(median, ninth):
-        why = f"its median brightness is {median:.0f} of 255, and nine tenths of it are at most {ninth:.0f}"
-        return Verdict("dark", 1.0, why, verdict.probabilities)
-    return verdict
+        verdict = decide(*asked(network(), pixels), network().limits.tolist())
+    light = brightness(pixels)
+    if not is_dark(light):
+        return verdict
+    low = light.median < DARK and light.ninth < DARK_BRIGHT
+    bright = f"nine tenths of it are at most {light.ninth:.0f}" if low else f"almost all is below {light.brightest:.0f}"
+    why = f"its median brightness is {light.median:.0f} of 255, and {bright}"
+    return Verdict("dark", 0.0, why, verdict.probabilities)
 
 
-def brightness(pixels: Pixels) -> tuple[float, float]:
-    """Return the median and the 9th decile of the mean of the channels, of 255."""
+def asked(net: Triage, pixels: Pixels) -> tuple[Tensor, Tensor]:
+    """Return what a network says of a photo's pieces, as its :meth:`Triage.forward`."""
+    with torch.inference_mode():
+        return net(to_tensor(pieces_of(pixels)))
+
+
+def brightness(pixels: Pixels) -> Brightness:
+    """Return how bright a photo is, by every so many of its pixels."""
     step = max(1, int((pixels.shape[0] * pixels.shape[1] / LOOKED_AT) ** 0.5))
-    grey = pixels[::step, ::step].mean(2, dtype=np.float32) * (255 / np.iinfo(pixels.dtype).max)
-    median, ninth = np.quantile(grey, (0.5, 0.9))
-    return float(median), float(ninth)
+    seen = pixels[::step, ::step].astype(np.float32) * (255 / np.iinfo(pixels.dtype).max)
+    median, ninth = np.quantile(seen.mean(2), (0.5, 0.9))
+    return Brightness(float(median), float(ninth), float(np.quantile(seen.max(2), 0.995)))
 
 
-def is_dark(median: float, ninth: float) -> bool:
-    """Return whether a photo of this brightness was exposed too short."""
-    return median < DARK and ninth < DARK_BRIGHT
+def is_dark(light: Brightness) -> bool:
+    """Return whether a photo of this brightness was exposed too short; one that is all black was not."""
+    low = light.median < DARK and light.ninth < DARK_BRIGHT
+    return light.brightest > 0 and (low or (light.median < DIM and light.brightest < DIM_BRIGHT))
 
 
 def pieces_of(pixels: Pixels) -> list[Pixels]:
@@ -163,31 +248,45 @@ def to_tensor(pieces: list[Pixels]) -> Tensor:
     return torch.from_numpy(eight.astype(np.float32) / 255).permute(0, 3, 1, 2)
 
 
-def verdict_of(logs: Tensor) -> Verdict:
-    """Return the verdict on the log-probabilities (N, kinds) of a photo's pieces."""
-    mean = logs.double().mean(0).softmax(0).tolist()
-    best = max(range(len(KINDS)), key=mean.__getitem__)
-    agreed = int((logs.argmax(1) == best).sum())
-    named = {"clean": "nothing is amiss", "jpeg": "traces of JPEG"}.get(KINDS[best], KINDS[best])
-    why = f"{named} in {agreed} of {len(logs)} pieces looked at, {min(99, round(100 * mean[best]))} % sure"
-    return Verdict(KINDS[best], mean[best], why, dict(zip(KINDS, mean, strict=True)))
+def decide(logs: Tensor, strengths: Tensor, limits: list[float]) -> Verdict:
+    """Return the verdict on a photo of whose pieces the network said ``logs`` (N, kinds) and ``strengths`` (N,).
+
+    Arguments:
+        logs: log-probabilities.
+        strengths: binary logarithms of root mean squares of 255.
+        limits: of :func:`evidence`, for each of ``FAULTS``.
+    """
+    probabilities = dict(zip(KINDS, logs.double().mean(0).softmax(0).tolist(), strict=True))
+    fault, says = evidence(probabilities)
+    strength = float((4 ** strengths.double()).mean() ** 0.5)
+    kind = max(FAULTS[fault], key=probabilities.__getitem__) if fault != "mixed" else fault
+    alike = "clean" if says < 0 else fault
+    agreed = sum(KINDS[i] in FAULTS.get(alike, ("clean",)) for i in logs.argmax(1).tolist())
+    where = f"in {agreed} of {len(logs)} pieces looked at"
+    if says < 0:
+        return Verdict("clean", strength, f"{NAMED['clean']} {where}", probabilities)
+    if says < limits[list(FAULTS).index(fault)]:
+        return Verdict("unsure", strength, f"perhaps {NAMED[kind]}, but that is not sure", probabilities)
+    if strength < FAINT:
+        return Verdict("unsure", strength, f"{NAMED[kind]}, too faint to mend", probabilities)
+    return Verdict(kind, strength, f"{NAMED[kind]} of about {strength:.0f} of 255 {where}", probabilities)
+
+
+def evidence(probabilities: Mapping[str, float]) -> tuple[str, float]:
+    """Return the fault to name, "mixed" unless one has ``MOST`` of all damage, and the log-odds of damage."""
+    damage = sum(probabilities[kind] for kind in KINDS[1:])
+    shares = {fault: sum(probabilities[kind] for kind in kinds) for fault, kinds in FAULTS.items() if fault != "mixed"}
+    best = max(shares, key=shares.__getitem__)
+    log_odds = math.log(max(damage, 1e-12)) - math.log(max(probabilities["clean"], 1e-12))
+    return best if shares[best] >= MOST * damage else "mixed", log_odds
 
 
 def choose(verdict: Verdict, bundled: Collection[str]) -> Choice:
-    """Choose among bundled models.
-
-    A clean photo, and one of which nothing is sure, goes to the model for everything. That stands in, too, for a model
-    that is not bundled; if it is not bundled either, the model of the next probable kind does.
-
-    Raises:
-        UserError: if no model in question is bundled.
-    """
-    sure = verdict.probability >= SURE
-    wanted = MODELS.get(verdict.found, GENERAL) if sure else GENERAL
-    if wanted in bundled:
-        return Choice(wanted, verdict.why if sure else f"it is not sure what it needs: {verdict.why}")
-    ranked = sorted(verdict.probabilities, key=lambda kind: -verdict.probabilities[kind])
-    for model in (GENERAL, *(MODELS[kind] for kind in ranked if kind in MODELS), *MODELS.values()):
+    """Choose among bundled models; none for a photo that is clean or of which nothing is sure, or without a fit one."""
+    wanted = MODELS.get(verdict.found, ())
+    for model in wanted:
         if model in bundled:
-            return Choice(model, f"{verdict.why}, and the model {wanted} is not bundled")
-    raise UserError(f"no model to choose from, expected --model or one of {', '.join(MODELS.values())}")
+            stands_in = "" if model == wanted[0] else f", and the model {wanted[0]} is not bundled"
+            return Choice(model, verdict.why + stands_in)
+    lacking = f", and the model {wanted[0]} is not bundled" if wanted else ""
+    return Choice(None, verdict.why + lacking)

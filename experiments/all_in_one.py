@@ -26,7 +26,7 @@ from rddm.pairs import hold_out, pair_up
 from rddm.photos import Files
 from rddm.plan import accelerator_of
 from rddm.recipe import RECIPE, Recipe, fitted, read_recipe
-from rddm.recipes import all_in_one
+from rddm.recipes import all_in_one, denoise, derain, jpeg
 from rddm.report import Table, show
 from rddm.restore import prepare, run
 from rddm.train import Setting, conduct, remember
@@ -39,6 +39,8 @@ TESTS = {
     "deblur": ("motion(11) + noise(1)", "shake(15) + noise(1)", "defocus(2.5) + noise(1)"),
     "jpeg": ("jpeg(10)", "jpeg(20)", "jpeg(40)"),
 }
+BLUR = "(motion(3..21) | shake(9..25) | defocus(1..4)) + noise(0..4)"
+FAMILIES = (denoise().degrade, derain().degrade, BLUR, jpeg().degrade)  # in the order of ``COLOURS``
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,11 @@ class Told:
 
 
 def told(recipe: Recipe) -> Recipe:
-    """Return a recipe whose network is shown the colour."""
+    """Return a recipe for the four families, evenly, whose network is shown the colour."""
     method = replace(recipe.method, inputs=("x_in", "mask"))
-    return replace(recipe, name=f"{recipe.name}-told", method=method, network=fitted(recipe.network, method))
+    degrade = " | ".join(f"({text})" for text in FAMILIES)
+    network = fitted(recipe.network, method)
+    return replace(recipe, name=f"{recipe.name}-told", method=method, network=network, degrade=degrade)
 
 
 def train(folder: Path, out: Path, steps: int) -> Model:

@@ -24,7 +24,7 @@ from rddm.methods import METHODS
 from rddm.nn.compact import CompactConfig
 from rddm.path import gaussian
 from rddm.recipe import Phase, Recipe, fitted
-from rddm.recipes import inpaint
+from rddm.recipes import translate
 from rddm.sample import sample
 from rddm.schedules import PowerPath
 from rddm.setdistance import features
@@ -57,8 +57,8 @@ class Variant:
         network = fitted(CompactConfig(widths=(32, 64, 128), blocks=(1, 2, 2)), method)
         phases = (Phase(1.0, cats.SIDE, 32),)
         return replace(
-            inpaint(), name=self.name, method=method, network=network, degrade=self.degrade, phases=phases,
-            steps=updates, lr=1.5e-3, precision="bf16", metric="loss",
+            translate(), name=self.name, method=method, network=network, degrade=self.degrade, phases=phases,
+            pairing="name", steps=updates, optimiser="adamw", lr=1.5e-3, precision="bf16", metric="loss",
         )  # fmt: skip
 
 

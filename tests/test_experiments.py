@@ -127,13 +127,13 @@ def test_the_colour_says_which_degradation_it_was() -> None:
     assert len(seen) == 4
 
 
-def test_the_told_network_sees_the_colour_and_its_recipe_is_the_untold_one() -> None:
+def test_the_told_network_sees_the_colour_of_four_families_and_all_else_is_the_untold_recipe() -> None:
     experiment = module("all_in_one")
     plain, told = all_in_one(), experiment.told(all_in_one())
     assert told.network.in_channels == plain.network.in_channels + 3
     network = replace(told.network, in_channels=plain.network.in_channels)
-    assert replace(told, name=plain.name, method=plain.method, network=network) == plain
-    families = parse(plain.degrade)
+    assert replace(told, name=plain.name, method=plain.method, network=network, degrade=plain.degrade) == plain
+    families = parse(told.degrade)
     assert isinstance(families, Choice) and len(families.options) == len(experiment.COLOURS)
 
 

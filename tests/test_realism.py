@@ -235,7 +235,8 @@ def test_recipes_and_mistakes(trained: Path) -> None:
         assert from_json(to_json(recipe)) == recipe
         net = fresh(replace(recipe, seed=1)).state_dict()
         theirs = load(name).net.state_dict()
-        assert sum(key in theirs and torch.equal(theirs[key], net[key]) for key in net) > 0.9 * len(net)
+        same = sum(key in net and torch.equal(net[key], value) for key, value in theirs.items())
+        assert same > 0.9 * len(theirs)  # all but the first kernel and what is told; ours has more blocks
     mine = asked(Options(restorer=str(trained / "one" / "model")), RECIPES["realism-denoise"]())
     assert mine.restorer == mine.initial == str(trained / "one" / "model")
     assert isinstance(mine.network, CompactConfig) and mine.network.widths == (8, 16) and mine.network.in_channels == 3

@@ -222,9 +222,9 @@ TRAININGS = {
         branch(drops(), ALL),
         Training(low_light(), lol, TRUNK),
         Training(cats(), cat_photos),
-        branch(realism(denoise(), "denoise"), ALL, "denoise", "denoise"),
-        branch(realism(upscale(), "upscale"), ALL, "upscale", "upscale"),
-        branch(realism(low_light(), "low-light"), lol, "low-light", "low-light"),
+        branch(replace(realism(denoise(), "denoise"), name="denoise-realism"), ALL, "denoise", "denoise"),
+        branch(replace(realism(upscale(), "upscale"), name="upscale-realism"), ALL, "upscale", "upscale"),
+        branch(replace(realism(low_light(), "low-light"), name="low-light-realism"), lol, "low-light", "low-light"),
     )
 }
 LANES = {  # trainings and their shares of the lane's time

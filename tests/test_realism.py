@@ -242,7 +242,7 @@ def test_recipes_and_mistakes(trained: Path) -> None:
     assert isinstance(mine.network, CompactConfig) and mine.network.widths == (8, 16) and mine.network.in_channels == 3
     again = asked(Options(initial="jpeg"), RECIPES["realism-denoise"]())
     assert again.initial == "jpeg" and again.method.name == "pmrf" and again.restorer == "denoise"
-    with pytest.raises(ValueError, match="restorer: found origin input, prepare none, inputs equalised"):
+    with pytest.raises(ValueError, match="restorer: found origin input, prepare none, seen equalised"):
         replace(tiny.recipe(replace(PMRF, inputs=("equalised",))), restorer="denoise")
     for name in ("cats", "inpaint", str(trained / "two" / "model")):
         with pytest.raises(UserError, match="expected a model that restores photographs as they come"):

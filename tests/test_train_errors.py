@@ -21,7 +21,7 @@ from rddm.recipes import restore
 
 OPTIONS = {
     "--clean", "--degraded", "--mask", "--degrade", "--recipe", "--method", "--out", "--steps", "--time", "--resume",
-    "--seed", "--precision", "--initial",
+    "--seed", "--precision", "--initial", "--restorer",
 }  # fmt: skip
 
 

@@ -173,8 +173,8 @@ class Recipe:
             raise ValueError("prepare: found 'fill' for a method that is shown no mask, expected 'none' or 'equalise'")
         seen = {*self.method.inputs, *self.method.context} - {"x_in", "mask"}
         if self.restorer and (seen or self.method.origin != "input" or self.prepare != "none"):
-            found = f"origin {self.method.origin}, prepare {self.prepare}, inputs {', '.join(seen) or 'fit'}"
-            raise ValueError(f"restorer: found {found}, expected input, none, x_in and mask at most, as of row pmrf")
+            found = f"origin {self.method.origin}, prepare {self.prepare}, seen {', '.join(sorted(seen)) or 'nothing'}"
+            raise ValueError(f"restorer: found {found}, expected input, none, x_in and mask at most, as row pmrf has")
         shown = fitted(self.network, self.method, self.channels)
         if shown != self.network:
             raise ValueError(f"network: {self.network} does not fit the method, expected {shown}")
@@ -196,6 +196,8 @@ def with_row(recipe: Recipe, method: Method, network: CompactConfig | UNetConfig
     weights = recipe.head_weights if len(recipe.head_weights) == method.target.heads else (1.0,)
     channels = {name: count for name, count in recipe.channels.items() if name in method.inputs}
     prepare = "none" if recipe.prepare == "fill" and "mask" not in method.inputs else recipe.prepare
+    if recipe.restorer and method.origin != "input":  # what starts from noise alone is no second stage
+        recipe = replace(recipe, restorer="", initial="")
     return replace(
         recipe, method=method, network=network, channels=channels, metric=metric, head_weights=weights, choose="no",
         prepare=prepare,

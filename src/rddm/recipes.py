@@ -131,7 +131,7 @@ def realism(base: Recipe, restorer: str) -> Recipe:
     """
     method = replace(METHODS["pmrf"], steps=10)
     return replace(
-        base, name=f"{restorer}-realism", method=method, network=backbone(method), restorer=restorer, initial=restorer,
+        base, name=f"realism-{restorer}", method=method, network=backbone(method), restorer=restorer, initial=restorer,
         expected="not measured yet", start_share=0.0, jitter=0.0, loss="l2", frequency=0.0, metric="loss",
     )  # fmt: skip
 

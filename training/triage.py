@@ -13,9 +13,9 @@ ones too. What changes pixels by less than 2 of 255 makes no damaged photograph.
 photographs of a camera's noise, their targets among the clean ones.
 
 ``train`` ends with ``limits``, those of ``rddm.triage.decide``: on photographs held out, whole and clean in several
-ways, each fault may be found in at most 1 of 200. ``score`` measures the packaged network on photographs that took no part and
-writes the table into its card, ``src/rddm/triage.json``; ``harm`` runs ``rddm restore`` on clean and damaged ones and
-tells which got worse; ``calibrate`` tells what the rule of darkness makes of the photographs that it was made on.
+ways, each fault may be found in at most 1 of 200. ``score`` measures the packaged network on photographs that took no
+part and writes the table into its card, ``src/rddm/triage.json``; ``harm`` runs ``rddm restore`` on clean and damaged
+ones and tells which got worse; ``calibrate`` tells what the rule of darkness makes of those that it was made on.
 """
 
 import argparse

@@ -35,14 +35,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rddm.degradations import parse
-from rddm.denoiser import NetworkDenoiser
 from rddm.draws import AUGMENT, Draws, generator_of
+from rddm.first_stage import START
 from rddm.loss import Batch, draw_times
 from rddm.methods import METHODS
-from rddm.model import Model, read_model
+from rddm.model import Model
 from rddm.nn.compact import CompactConfig
 from rddm.pairs import hold_out, pair_up
-from rddm.path import LinearPath
 from rddm.photos import Files, Photos
 from rddm.plan import accelerator_of
 from rddm.recipe import Average, Phase, Recipe, to_json
@@ -58,6 +57,7 @@ from rddm.recipes import (
     generate,
     inpaint,
     jpeg,
+    realism,
     restore,
     shadow,
     upscale,
@@ -70,7 +70,6 @@ KEPT = 64  # batches' worth of fresh pieces that are kept on the device
 SAVED = 120  # seconds between two times that a training is saved
 WARMUP = 0.02  # share of the time in which the learning rate rises
 ONE_STEP_SEEN = replace(SEEN, steps=1)
-PMRF = replace(METHODS["flow-paired"], name="pmrf", path=LinearPath(noise=0.2), inputs=("x_in",), steps=5)
 
 
 @dataclass(frozen=True)
@@ -186,13 +185,6 @@ def cats() -> Recipe:
     return replace(recipe, name="cats", method=method, network=network, average=Average(0.9995))
 
 
-def realism(recipe: Recipe, name: str) -> Recipe:
-    """Return the recipe of a second stage: a straight flow from the restoration and some noise to the photo."""
-    return replace(
-        recipe, name=f"{name}-realism", method=PMRF, network=backbone(PMRF), loss="l2", frequency=0.0, start_share=0.0
-    )
-
-
 def several_steps(recipe: Recipe) -> Recipe:
     """Return the recipe of the paper's own row for rain, residual and noise, in five steps."""
     method = METHODS["rddm"]
@@ -232,7 +224,7 @@ TRAININGS = {
         Training(cats(), cat_photos),
         branch(realism(denoise(), "denoise"), ALL, "denoise", "denoise"),
         branch(realism(upscale(), "upscale"), ALL, "upscale", "upscale"),
-        branch(realism(low_light(), "low-light"), lol, TRUNK, "low-light"),
+        branch(realism(low_light(), "low-light"), lol, "low-light", "low-light"),
     )
 }
 LANES = {  # trainings and their shares of the lane's time
@@ -320,11 +312,8 @@ def stacked(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def drawn(training: Training, recipe: Recipe, data: Path, restorer: Model | None) -> Draws:
-    """Return the draws of a training: with what its network is shown, or the first stage's if it is a second one."""
-    if restorer is not None:
-        recipe = replace(recipe, method=restorer.spec.method, network=restorer.spec.network)
-    photos = training.photos(data, recipe)
+def drawn(recipe: Recipe, photos: Photos) -> Draws:
+    """Return the draws of a training; nothing is held out of photographs that are degraded synthetically."""
     chosen = list(range(len(photos))) if recipe.degrade else hold_out(len(photos))[0]
     if isinstance(photos, sets.LitCrops):
         chosen = [*chosen, *sets.lit(photos)]
@@ -340,6 +329,8 @@ class Work:
         if training.initial:
             folder = args.state / training.initial / "model"
             recipe = replace(recipe, initial=str(folder if training.initial in TRAININGS else training.initial))
+        if training.restorer:
+            recipe = replace(recipe, restorer=str(args.state / training.restorer / "model"))
         if args.go_on:
             recipe = replace(recipe, schedule="constant")
         self.out = args.state / recipe.name
@@ -347,10 +338,7 @@ class Work:
         (self.out / "recipe.json").write_text(json.dumps(to_json(recipe), indent=2) + "\n")
         self.run = Run(recipe, accelerator_of(recipe))
         self.device = self.run.accelerator.device
-        self.restorer = None
-        if training.restorer:
-            self.restorer = read_model(args.state / training.restorer / "model").to(self.device).eval()
-        self.pieces = Pieces(drawn(training, recipe, args.data, self.restorer))
+        self.pieces = Pieces(drawn(recipe, training.photos(args.data, recipe)))
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.began, self.saved = time.time(), time.time()
         if args.go_on and (self.out / "state.pt").exists():
@@ -399,12 +387,11 @@ class Work:
         self.run.recipe = replace(self.run.recipe, steps=steps, warmup=max(50, round(WARMUP * steps)))
 
     def batch(self, pieces: dict[str, Tensor]) -> Batch:
-        """Return pieces with times and noise, their input restored if this is a second stage."""
+        """Return pieces with times and noise, and with that of the first stage if this is a second one."""
         recipe = self.run.recipe
         x_0, x_in = pieces.pop("x_0"), pieces.pop("x_in")
-        if self.restorer is not None:
-            x_in = restored(self.restorer, x_in, pieces)
-            pieces = {}
+        if recipe.restorer:
+            pieces[START] = torch.randn_like(x_0)[:, None]
         t = draw_times(recipe.method.path, len(x_0), self.generator, recipe.start_share)
         return Batch(x_0, x_in, t, torch.randn_like(x_0), pieces)
 
@@ -443,17 +430,6 @@ class Work:
         if self.args.go_on:
             torch.save(self.run.state(), self.out / "state.part")
             os.replace(self.out / "state.part", self.out / "state.pt")
-
-
-@torch.inference_mode()
-def restored(model: Model, x_in: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-    """Return the restoration of a batch in one step of a first stage."""
-    method = model.spec.method
-    denoiser = NetworkDenoiser(model.net, method, conditions)
-    node = method.path.at(torch.ones(len(x_in), dtype=torch.float64), x_in)
-    x_t = x_in + node.bbar * torch.randn_like(x_in)
-    with torch.autocast(x_in.device.type, torch.bfloat16):
-        return denoiser(x_t, x_in, node).x_0.float().clamp(-1, 1).clone()
 
 
 def small(training: Training) -> Training:

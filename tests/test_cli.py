@@ -227,7 +227,7 @@ def test_a_device_that_is_not_there(
 def test_out_of_memory_is_one_line(
     model: Path, dark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object, out: object, mask: object, strength: float) -> None:
+    def fail(*_: object, out: object, mask: object, restore: object, strength: float) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 57600000000 bytes.")
 
     monkeypatch.setattr("rddm.batch.run", fail)

@@ -11,10 +11,11 @@ import torch
 from gaussian import F64
 
 from rddm.bridges import BBDMPath, BrownianPath, DDBMVEPath, DDBMVPPath, GOUBPath, I2SBPath
+from rddm.denoiser import NetworkDenoiser, rate_of
 from rddm.methods import METHODS
-from rddm.path import Node, Path, Value
+from rddm.path import Node, Path, Value, mix
 from rddm.prediction import Prediction, from_x_0
-from rddm.sample import start
+from rddm.sample import sample, start
 from rddm.schedules import DDPMPath, DiffUIRPath, NoiseLevelPath, PowerPath, ResfusionPath, ResShiftPath
 from rddm.sdes import IRSDEPath, ScoreSubVPPath, ScoreVEPath, ScoreVPPath, karras, reversion
 from rddm.solvers import Ancestral, Move
@@ -351,3 +352,25 @@ def test_edm_s_heun_step() -> None:
 
     found = Heun().step(Move(X_T, estimate(X_T, now), now, then, estimate, lambda like: Z))[0]
     assert (found - expected).abs().max() < 1e-12
+
+
+def test_pmrf_s_flow_and_its_euler_steps() -> None:
+    """Retyped, its clock running from the source to the photo: images in [0, 1], noise .1; ours are in [-1, 1]."""
+    row, generator = METHODS["pmrf"], torch.Generator().manual_seed(0)
+    clean, restored, noise = (torch.randn(4, 3, 2, 2, dtype=F64, generator=generator) / 4 + 0.5 for _ in range(3))
+    net = torch.nn.Conv2d(3, 3, 1).double().requires_grad_(False)
+    source = restored + 0.1 * noise
+    ours = [2 * image - 1 for image in (clean, restored)]
+    for s in (0.0, 0.3, 0.9):
+        node = row.path.at(torch.full((4,), 1 - s, dtype=F64), clean)
+        x_t = mix(ours[0], ours[1] - ours[0], noise, node)
+        assert torch.allclose(x_t, 2 * (s * clean + (1 - s) * source) - 1, rtol=0, atol=1e-6)
+        velocity = row.target.encode(*ours, noise, node, rate_of(row, node, clean))[0]
+        assert torch.allclose(velocity, -2 * (clean - source), rtol=0, atol=1e-6)
+    x, steps = source.clone(), 8
+    for _ in range(steps):
+        x = x - net(2 * x - 1) / 2 / steps
+    denoiser = NetworkDenoiser(lambda x, clock: (net(x),), row)  # type: ignore[arg-type]
+    found = sample(denoiser, ours[1], row.path.grid(steps), Ancestral(row.gain, row.anchor), lambda like: noise)
+    assert torch.allclose(found, 2 * x - 1, rtol=0, atol=1e-6)
+    assert row.path.grid(row.steps)[0][:2] == (1.0, 0.2) and row.inputs == ()

@@ -152,7 +152,7 @@ def test_an_evaluation_shows_the_mask(here: Path, capsys: pytest.CaptureFixture[
     assert evaluate("--degrade", "noise(5)", "--model", "shadows") == 2
     assert "shadows: found no mask, expected one" in complaint(capsys)
     assert evaluate("--degraded", "dark", "--mask", "masks", "--model", "plain") == 2
-    assert "expected none: only istd-256 looks at regions, and plain is shown none" in complaint(capsys)
+    assert "expected none: only istd-256 and holes look at regions, and plain is shown none" in complaint(capsys)
     mask(Path("masks/b.png"), size=(9, 9))
     assert evaluate("--degraded", "dark", "--mask", "masks", "--model", "shadows") == 2
     assert "masks/b.png: found 9x9 pixels, expected 40x24" in complaint(capsys)

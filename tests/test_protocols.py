@@ -10,9 +10,11 @@ from safetensors.numpy import load_file
 
 from rddm import matlab
 from rddm.errors import UserError
+from rddm.fill import smooth_fill
 from rddm.matlab import imresize, luma
 from rddm.metrics import lab_error, psnr, ssim
-from rddm.protocols import PROTOCOLS, protocol_named, read_mask, read_pairs, read_rgb
+from rddm.protocols import OF_SETS, PROTOCOLS, protocol_named, read_mask, read_pairs, read_rgb
+from rddm.testsets import Choice, pictures, size_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = ["lol-rgb", "lol-rgb-gtmean", "rain100h-y", "denoise-rgb", "deblur-rgb", "jpeg-rgb", "real-noise-rgb"]
@@ -33,10 +35,11 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_names_and_words() -> None:
-    assert set(PROTOCOLS) == {*FULL, *AT_256, "istd-256", "sr4-y"}
+    assert set(PROTOCOLS) == {*FULL, *AT_256, "istd-256", "sr4-y", "holes"}
+    assert all(protocol.name == name for name, protocol in PROTOCOLS.items())
     text = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
-    for name, protocol in PROTOCOLS.items():
-        assert protocol.name == name and re.search(rf"^## .*`{name}`", text, re.MULTILINE), f"{name} is not explained"
+    for name in (*PROTOCOLS, *OF_SETS):
+        assert re.search(rf"^## .*`{name}`", text, re.MULTILINE), f"{name} is not explained"
     with pytest.raises(UserError, match="'lol', expected one of lol-rgb"):
         protocol_named("lol")
 
@@ -59,6 +62,8 @@ def test_super_resolution_leaves_out_the_border() -> None:
     assert protocol.score(a, b)["psnr"] == pytest.approx(psnr(luma(a[4:-4, 4:-4]), luma(b[4:-4, 4:-4])))
     changed[4, 4] += 9
     assert protocol.score(a, b) != protocol.score(changed, b)
+    assert [seen.shape for seen in protocol.seen(a, b)] == [(32, 42, 3)] * 2  # as LPIPS is shown them
+    assert np.array_equal(protocol.seen(a, b)[1], b[4:-4, 4:-4])
     with pytest.raises(ValueError, match="at least 9x9"):
         protocol.score(a[:8], b[:8])
 
@@ -122,6 +127,30 @@ def test_shadows(pair: tuple[np.ndarray, np.ndarray]) -> None:
         PROTOCOLS["istd-256"].score(output, target, np.zeros_like(mask))
 
 
+def test_holes_are_scored_alone_and_start_smooth() -> None:
+    protocol, target, output = PROTOCOLS["holes"], photo(40, 50, 1), photo(40, 50, 2)
+    mask = np.zeros((40, 50), np.uint8)
+    mask[10:20, 5:30] = 128  # grey is missing too
+    scores = protocol.score(output, target, mask)
+    hole = (slice(10, 20), slice(5, 30))
+    assert scores["psnr"] == pytest.approx(psnr(output[hole], target[hole]))
+    assert scores["psnr-whole"] == pytest.approx(psnr(output, target))
+    assert scores["ssim"] == pytest.approx(ssim(output, target))
+    degraded = target.copy()
+    degraded[hole] = 0
+    for photo_ in (degraded, None):  # of anyone's outputs nothing but the target is known
+        begun = protocol.start(photo_, target, mask)
+        assert begun is not None and np.array_equal(begun, smooth_fill(degraded, mask))
+    assert PROTOCOLS["lol-rgb"].start(degraded, target, None) is degraded
+    for wrong, words in (
+        (None, "found no mask"),
+        (mask[:9], "found 50x9, expected 50x40"),
+        (mask * 0, "nothing marked"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            protocol.score(output, target, wrong)
+
+
 def test_raw_low_light_has_its_stated_figures(shared: Path) -> None:
     """7.7733 dB and 0.1952, as the data's README states for RGB at full size; the others as measured once."""
     cases = read_pairs(shared / "data/lol/test/target", shared / "data/lol/test/input")
@@ -154,6 +183,64 @@ def test_pairs_go_by_name(tmp_path: Path) -> None:
         read_pairs(*folders)
     with pytest.raises(UserError, match="is a file, expected a folder"):
         read_pairs(tmp_path / "clean" / "a.png", None)
+
+
+def test_some_of_a_set_are_chosen(tmp_path: Path) -> None:
+    """By a file of names, beside which others do not matter; then so many of them, evenly spread."""
+    for folder, count in (("clean", 9), ("out", 7)):
+        (tmp_path / folder).mkdir()
+        for i in range(count):
+            Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / folder / f"{i}.png")
+    (tmp_path / "names.txt").write_text("6 0\n2.png 2 4\n")
+    clean, out, names = (tmp_path / name for name in ("clean", "out", "names.txt"))
+    assert [case.name for case in read_pairs(clean, out, choice=Choice(names))] == ["0", "2", "4", "6"]
+    assert [case.name for case in read_pairs(clean, out, choice=Choice(names, 2))] == ["0", "4"]
+    assert [case.name for case in read_pairs(clean, None, choice=Choice(images=3))] == ["0", "3", "6"]
+    assert len(read_pairs(clean, None, choice=Choice(images=30))) == 9
+    names.write_text("0 8")
+    with pytest.raises(UserError, match=r"8 is only in .*clean, expected pairs by name \(2 and 7"):
+        read_pairs(clean, out, choice=Choice(names))
+    names.write_text("0 nine")
+    with pytest.raises(UserError, match=r"names.txt: nine: found no photo of that name in .*clean \(9 photos\)"):
+        read_pairs(clean, None, choice=Choice(names))
+    names.write_text(" ")
+    with pytest.raises(UserError, match=r"names.txt: empty"):
+        read_pairs(clean, None, choice=Choice(names))
+    with pytest.raises(UserError, match="--images: found 0"):
+        read_pairs(clean, None, choice=Choice(images=0))
+
+
+def test_lists_and_packed_files_are_sets(tmp_path: Path) -> None:
+    sets = {"a": photo(16, 24, 1), "b": photo(16, 24, 2)}
+    jpegs = []
+    for name, pixels in sets.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.jpg", quality=95)
+        jpegs.append((tmp_path / f"{name}.jpg").read_bytes())
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{tmp_path / 'b.jpg'}\n")
+    offsets = np.cumsum([0, *map(len, jpegs)])
+    data = np.frombuffer(b"".join(jpegs), np.uint8)
+    np.savez(tmp_path / "packed.npz", jpeg=data, offsets=offsets, names=["a", "b"])
+    for case in read_pairs(tmp_path / "list.txt", tmp_path / "packed.npz"):
+        assert case.other is not None and size_of(case.target) == size_of(case.other) == (16, 24)
+        assert np.array_equal(read_rgb(case.target), read_rgb(case.other))
+    assert str(case.other) == f"{tmp_path / 'packed.npz'}, b"
+    np.savez(tmp_path / "packed.npz", jpeg=data[:-99], offsets=offsets, names=["a", "b"])
+    damaged = read_pairs(tmp_path / "packed.npz", None)[1].target
+    with pytest.raises(UserError, match=r"packed.npz, b: truncated or damaged"):
+        read_rgb(damaged)
+    with pytest.raises(UserError, match=r"packed.npz, b: truncated or damaged"):
+        size_of(damaged)
+    np.savez(tmp_path / "packed.npz", jpeg=data, offsets=offsets[:2], names=["a", "b"])
+    with pytest.raises(UserError, match="found 2 names and 2 offsets"):
+        pictures(tmp_path / "packed.npz")
+    np.savez(tmp_path / "packed.npz", jpeg=data)
+    with pytest.raises(UserError, match="expected an .npz of jpeg, offsets and names"):
+        pictures(tmp_path / "packed.npz")
+    (tmp_path / "packed.npz").write_text("nothing of the kind")
+    with pytest.raises(UserError, match="packed.npz: "):
+        pictures(tmp_path / "packed.npz")
+    with pytest.raises(UserError, match="nowhere.npz: cannot be read"):
+        pictures(tmp_path / "nowhere.npz")
 
 
 def test_photos_are_read_as_eight_bits_of_rgb(tmp_path: Path) -> None:

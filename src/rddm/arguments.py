@@ -49,6 +49,8 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--recipe", help="name, module:function, or a recipe.json; 'restore' if not given")
     command.add_argument("--method", help="a row of rddm methods in place of the recipe's own")
     command.add_argument("--initial", metavar="MODEL", help="go on from a model: name, folder or hub repository")
+    about = "train a second stage of this model: it restores the photos first (recipes realism-...)"
+    command.add_argument("--restorer", metavar="MODEL", help=about)
     command.add_argument("--out", type=Path, default=Path("runs/train"), help="folder of the run")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="updates; the recipe's own number if not given")
@@ -88,18 +90,21 @@ def duration(text: str) -> float:
 def add_evaluate(command: argparse.ArgumentParser) -> None:
     """Add the options of ``rddm evaluate``."""
     command.add_argument("--protocol", required=True, help="lol-rgb, lol-256-y, ...; a wrong name lists all")
-    command.add_argument("--clean", type=Path, required=True, help="folder of targets")
-    command.add_argument("--outputs", type=Path, help="folder of anyone's outputs, of the same names as the targets")
-    command.add_argument("--degraded", type=Path, help="folder of photos to restore, of the same names")
+    about = "targets, or real images: a folder, a list of paths (.txt) or a packed .npz, as all that follow"
+    command.add_argument("--clean", type=Path, required=True, help=about)
+    command.add_argument("--names", type=Path, metavar="FILE", help="names of the targets that are meant: cbsd68.txt")
+    command.add_argument("--images", type=int, metavar="N", help="so many of them, evenly spread; of a generator 1000")
+    command.add_argument("--outputs", type=Path, help="anyone's outputs, of the same names as the targets")
+    command.add_argument("--degraded", type=Path, help="photos to restore, of the same names")
     command.add_argument("--degrade", metavar="TEXT", help='make them from the targets: "noise(25)"')
-    command.add_argument(
-        "--mask", type=Path, help="folder of masks of the same names, for istd-256 and models shown a mask"
-    )
+    about = "masks of the same names, for istd-256, for holes and for models shown a mask"
+    command.add_argument("--mask", type=Path, help=about)
     command.add_argument("--model", default="low-light", help="bundled name, folder or hub repository")
     command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     command.add_argument("--engine", choices=ENGINES, default="float32", help="how the network is computed (float32)")
     command.add_argument("--steps", type=int, help="network calls; the model's own number if not given")
     command.add_argument("--seed", type=int, default=0)
+    add_realism(command)
     command.add_argument("--runs", type=int, default=1, help="seeds, from --seed on; the deviation over them is told")
     command.add_argument("--also", default="", metavar="LIST", help="further metrics: ms-ssim,lpips-vgg,fid,kid,is")
     command.add_argument("--out", type=Path, help="folder of the results; runs/evaluate-PROTOCOL if not given")
@@ -123,7 +128,14 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     command.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="of the restored photo (1: all)")
     about = "white where to restore, for models shown a mask: a picture, or a folder of NAME_mask or NAME"
     command.add_argument("--mask", type=Path, help=about)
+    add_realism(command)
     command.add_argument("--compare", action="store_true", help="also write input | output side by side")
+
+
+def add_realism(command: argparse.ArgumentParser) -> None:
+    """Add the dial from the least error to the best look."""
+    about = "0 to 1, for models with a second stage: 0 has the least error, 1 looks most like a photo (0)"
+    command.add_argument("--realism", type=float, default=0.0, metavar="R", help=about)
 
 
 def add_common(command: argparse.ArgumentParser, model: str) -> None:

@@ -20,7 +20,8 @@ from rddm.photo import SUFFIXES, Photo, copy_photo, find_photos, output_format, 
 from rddm.photo_mask import mask_for, without_masks
 from rddm.photo_scale import enlarged
 from rddm.preprocess import Pixels
-from rddm.restore import Job, check_mask_use, check_strength, prepare, run
+from rddm.restore import Job, Restore, check_mask_use, check_strength, mixed, prepare, run
+from rddm.stages import PartWay, check_realism, second_job, shown_to
 from rddm.transition import Inadmissible
 from rddm.triage import choose, judge
 
@@ -46,6 +47,7 @@ class Options:
     engine: str = "auto"
     mask: Path | None = None
     strength: float = 1.0
+    realism: float = 0.0
 
 
 class Models:
@@ -147,6 +149,7 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, devi
     models = Models(model_name or enlarging, choose_device(device), options.engine)
     if models.named is not None:
         check_mask_use(models.named.spec, options.mask is not None)
+        check_realism(models.named, options.realism)
     elif options.mask is not None:
         raise UserError("--mask: found no --model, expected the name of a model that is shown a mask")
     if options.mask is not None:
@@ -229,11 +232,19 @@ def restore_file(models: Models, source: Path, target: Path, options: Options) -
         mask = None if options.mask is None else mask_for(source, photo, options.mask, options.scale)
         given = () if mask is None else ("mask",)
         job = prepare(model, height, width, options.steps, options.solver, options.seed, options.tile, given)
+        check_realism(model, options.realism)
+        second = second_job(model, height, width, options.seed, options.tile) if options.realism else None
         before_and_after = 13 * height * width if options.compare else 0  # both, side by side, and Pillow's copy
-        print(f"{source}: {describe(job, before_and_after)}", flush=True)
+        then = "" if second is None else f", then {describe(second, before_and_after)}"
+        print(f"{source}: {describe(job, before_and_after)}{then}", flush=True)
         make_folder(target.parent)
-        place = None if options.compare else photo.pixels
-        pixels = run_with_bar(job, photo.pixels, source.name, place, mask, options.strength)
+        apart = options.compare or (second is not None and options.strength < 1)  # the photo itself is needed again
+        first = options.strength if second is None else 1.0
+        pixels = run_with_bar(job, photo.pixels, source.name, None if apart else photo.pixels, mask, strength=first)
+        if second is not None:
+            shown = shown_to(second, mask)
+            pixels = run_with_bar(second, pixels, source.name, pixels, shown, PartWay(options.realism))
+            pixels = mixed(pixels, photo.pixels, options.strength) if apart else pixels
         notes = write_photo(target, Photo(pixels, photo.alpha, photo.format, photo.metadata))
         if options.compare:
             write_photo(beside(target), Photo(side_by_side(photo.pixels, pixels), None, photo.format))
@@ -300,12 +311,18 @@ def megabytes(count: int) -> str:
 
 
 def run_with_bar(
-    job: Job, pixels: Pixels, name: str, out: Pixels | None, mask: Pixels | None = None, strength: float = 1.0
+    job: Job,
+    pixels: Pixels,
+    name: str,
+    out: Pixels | None,
+    mask: Pixels | None = None,
+    way: Restore | None = None,
+    strength: float = 1.0,
 ) -> Pixels:
     """Run a job with a progress bar."""
     with bar_of("tiles") as bar:
         task = bar.add_task(name, total=job.tiles)
-        return run(job, pixels, lambda: bar.advance(task), mask=mask, out=out, strength=strength)
+        return run(job, pixels, lambda: bar.advance(task), mask=mask, restore=way, out=out, strength=strength)
 
 
 def bar_of(unit: str) -> Progress:

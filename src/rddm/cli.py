@@ -38,8 +38,8 @@ def restore(args: argparse.Namespace) -> int:
     """Restore photos; the exit code tells whether all went well."""
     from rddm.batch import Options, restore_files
 
-    how = args.steps, args.solver, args.seed, args.tile
-    options = Options(*how, args.compare, args.scale, args.engine, args.mask, args.strength)
+    how = args.steps, args.solver, args.seed, args.tile, args.compare, args.scale, args.engine
+    options = Options(*how, args.mask, args.strength, args.realism)
     return 2 if restore_files(args.inputs, args.out, args.model, args.device, options) else 0
 
 
@@ -113,7 +113,7 @@ def train(args: argparse.Namespace) -> int:
     keep_freed()  # of the whole process, which is why no library function does it
     sources = args.clean, args.degraded, args.mask, args.degrade
     run = args.recipe, args.method, args.initial, args.out, args.steps, args.time, args.resume
-    train_command(Options(*sources, *run, args.seed, args.precision))
+    train_command(Options(*sources, *run, args.seed, args.precision, args.restorer))
     return 0
 
 
@@ -137,7 +137,9 @@ def evaluate(args: argparse.Namespace) -> int:
     from rddm.evaluate import Options, prepared
     from rddm.evaluate import evaluate as scored
     from rddm.learned import has_lpips
-    from rddm.page import Gallery, headline, short_json, write_file, write_results
+    from rddm.page import Gallery, given_line, headline, short_json, write_file, write_results
+    from rddm.protocols import OF_SETS
+    from rddm.setevaluate import evaluate_sets
 
     names = (
         "protocol",
@@ -152,12 +154,19 @@ def evaluate(args: argparse.Namespace) -> int:
         "seed",
         "runs",
         "engine",
+        "realism",
+        "names",
+        "images",
     )
     also = tuple(name.strip() for name in args.also.split(",") if name.strip())
-    gallery = Gallery()
-    report = scored(*prepared(Options(**{name: getattr(args, name) for name in names}, also=also), gallery.look))
-    print(headline(report))
+    options = Options(**{name: getattr(args, name) for name in names}, also=also)
     out = args.out or Path("runs") / f"evaluate-{args.protocol}"
+    if args.protocol in OF_SETS:
+        print("\n".join(evaluate_sets(options, out, args.json)))
+        return 0
+    gallery = Gallery()
+    report = scored(*prepared(options, gallery.look))
+    print("\n".join(filter(None, (headline(report), given_line(report)))))
     written = write_results(report, gallery, out)
     if args.json:
         write_file(args.json, short_json(report).encode())

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from rddm.degradations import Degradation
 from rddm.errors import UserError
 from rddm.fill import smooth_fill
+from rddm.first_stage import names_of, start_noise
 from rddm.loss import Batch, draw_times
 from rddm.photo import from_float, to_float
 from rddm.photos import Photos, scaled
@@ -171,7 +172,7 @@ class Draws(Dataset):
             sample["x_in"] = to_image(degraded)
         if degraded is not None and not method.generates:
             sample |= conditions_for(self.recipe, degraded, whole)
-        if "mask" in pieces and "mask" in method.inputs:
+        if "mask" in pieces and "mask" in names_of(self.recipe):
             sample["mask"] = (to_image(pieces["mask"]) + 1) / 2
         return sample
 
@@ -204,12 +205,8 @@ def turned(image: NDArray, saturation: float, hue: float) -> NDArray:
 def noised(sample: dict[str, Tensor], recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
     """Return a sample with its time ``t``, in (0, 1], and its noise ``eps``, shaped as ``x_0``."""
     t = draw_times(recipe.method.path, 1, generator, recipe.start_share)[0]
-    return sample | {"t": t, "eps": torch.randn(sample["x_0"].shape, generator=generator)}
-
-
-def names_of(recipe: Recipe) -> set[str]:
-    """Return what a network sees and is told beside its state."""
-    return {*recipe.method.inputs, *recipe.method.context}
+    sample = sample | {"t": t, "eps": torch.randn(sample["x_0"].shape, generator=generator)}
+    return sample | start_noise(recipe, sample["x_0"], generator)
 
 
 def conditions_for(recipe: Recipe, pixels: Pixels, whole: Whole | None) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 A figure alone says little. So every mean comes with the interval in which it would lie, in 95 of 100 cases, had the
 test set been another sample of its like (bootstrap over images), with the spread over seeds where a sampler is
-random, and with what the restoration cost.
+random, and with what the restoration cost. Beside it stands the input's own figure, how many images got worse than
+they were given, and by how much at worst: a model that does harm shows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +25,14 @@ from rddm.errors import UserError
 from rddm.learned import LEAST, Extras, extra_metrics, has_lpips
 from rddm.matlab import Bytes
 from rddm.model import DEFAULT, load
-from rddm.pairs import stated_size
 from rddm.protocols import Case, Scores, protocol_named, read_mask, read_pairs, read_rgb
 from rddm.restore import wants_mask
-from rddm.sources import Cost, Outputs, Produced, Restorer, Source, made_degraded, read_degraded
+from rddm.sources import Cost, Degrade, Outputs, Produced, Restorer, Source, hide_target, made_degraded, read_degraded
+from rddm.stages import check_realism
+from rddm.testsets import Choice, size_of
 
 RESAMPLES = 10_000
+LOWER = ("lpips", "lab")  # figures that are the better the lower; in all others more is better
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class Options:
 
     Arguments:
         protocol: its name.
-        clean: folder of targets.
-        outputs: folder of outputs.
-        degraded: folder of degraded photos, for the model or to be shown beside the outputs.
+        clean: targets: a folder, a list of paths, or a packed file (``rddm.testsets``), as all that follow.
+        outputs: outputs.
+        degraded: degraded photos, for the model or to be shown beside the outputs.
         degrade: how to make them from the targets.
-        mask: folder of masks, for protocols that look at regions and for models that are shown them.
+        mask: masks, for protocols that look at regions and for models that are shown them.
         model: a model's name.
         device: as ``rddm restore`` takes it.
         steps: network calls; the model's own number if None.
@@ -50,6 +53,9 @@ class Options:
         runs: how many seeds.
         also: names of further metrics; LPIPS is computed unasked where its weights are at hand.
         engine: how the network is computed.
+        realism: how far a second stage goes, 0 to 1.
+        names: a file with the names of the targets that are meant; all if None.
+        images: how many of these, evenly spread; all if None.
     """
 
     protocol: str
@@ -65,6 +71,9 @@ class Options:
     runs: int = 1
     also: Sequence[str] = ()
     engine: str = ENGINE
+    realism: float = 0.0
+    names: Path | None = None
+    images: int | None = None
 
 
 def prepared(options: Options, look: "Look" = lambda *_: None) -> "tuple[Evaluation, list[Case]]":
@@ -74,19 +83,30 @@ def prepared(options: Options, look: "Look" = lambda *_: None) -> "tuple[Evaluat
         UserError: if an option or a combination of options does not make sense, or something is not there.
     """
     protocol = protocol_named(options.protocol)
+    check_given(options, protocol)
+    source = source_of(options, protocol)
+    choice = Choice(options.names, options.images)
+    cases = read_pairs(options.clean, options.outputs or options.degraded, options.mask, choice)
+    extras = extra_metrics(with_lpips(options.also, cases))
+    seeds = range(options.seed, options.seed + options.runs)
+    return Evaluation(source, protocol, extras, seeds, look), cases
+
+
+def check_given(options: Options, protocol: protocols.Protocol) -> None:
+    """Check that there are outputs, or something to make them from, and how often.
+
+    Raises:
+        UserError: if not, or if there is too much of it.
+    """
     given = [name for name in ("outputs", "degraded", "degrade") if getattr(options, name) is not None]
-    if len(given) != 1 and given != ["outputs", "degraded"]:
+    hides = not given and protocol.masks == "must" and options.mask is not None  # the targets, behind their masks
+    if len(given) != 1 and given != ["outputs", "degraded"] and not hides:
         found = " and ".join(f"--{name}" for name in given) or "none"
         raise UserError(f"evaluate: found {found} of --outputs, --degraded and --degrade, expected one of them")
     if options.runs < 1 or (options.runs > 1 and options.outputs is not None):
         raise UserError(
             f"--runs: found {options.runs}, expected at least 1, and 1 with --outputs, which are made already"
         )
-    source = source_of(options, protocol)
-    cases = read_pairs(options.clean, options.outputs or options.degraded, options.mask)
-    extras = extra_metrics(with_lpips(options.also, cases))
-    seeds = range(options.seed, options.seed + options.runs)
-    return Evaluation(source, protocol, extras, seeds, look), cases
 
 
 def with_lpips(names: Sequence[str], cases: Sequence[Case]) -> list[str]:
@@ -94,7 +114,7 @@ def with_lpips(names: Sequence[str], cases: Sequence[Case]) -> list[str]:
     borders = 8  # that a protocol may cut off
     if "lpips" in names or not has_lpips():
         return [*names]
-    fits = all(min(stated_size(case.target)) >= LEAST + borders for case in cases)
+    fits = all(min(size_of(case.target)) >= LEAST + borders for case in cases)
     return [*names, "lpips"] if fits else [*names]
 
 
@@ -102,13 +122,22 @@ def source_of(options: Options, protocol: protocols.Protocol) -> Source:
     """Return where the outputs come from; UserError if it cannot be had."""
     if options.outputs is not None:
         check_masks(options, protocol, False)
-        pairs = [] if options.degraded is None else read_pairs(options.clean, options.degraded)
+        choice = Choice(options.names, options.images)
+        pairs = [] if options.degraded is None else read_pairs(options.clean, options.degraded, choice=choice)
         return Outputs(str(options.outputs), {case.name: case.other for case in pairs if case.other is not None})
-    degrade = read_degraded if options.degrade is None else made_degraded(options.degrade, options.seed)
     label = options.model if options.degrade is None else f"{options.model} on {options.degrade}"
     model = load(options.model, choose_device(options.device)).optimize(options.engine)
     check_masks(options, protocol, wants_mask(model.spec))
-    return Restorer(model, label, protocol, degrade, options.steps)
+    check_realism(model, options.realism)
+    label += f" at realism {options.realism:g}" if options.realism else ""
+    return Restorer(model, label, protocol, degrade_of(options), options.steps, options.realism)
+
+
+def degrade_of(options: Options) -> Degrade:
+    """Return where a model's degraded photos come from; UserError if what makes them is not understood."""
+    if options.degrade is not None:
+        return made_degraded(options.degrade, options.seed)
+    return hide_target if options.degraded is None else read_degraded
 
 
 def check_masks(options: Options, protocol: protocols.Protocol, shown: bool) -> None:
@@ -117,21 +146,28 @@ def check_masks(options: Options, protocol: protocols.Protocol, shown: bool) -> 
     Raises:
         UserError: if they are given in vain, or missing; a degradation may draw its own.
     """
-    if options.mask is not None and not (protocol.pooled or shown):
-        who = "only istd-256 looks at regions" + ("" if options.outputs else f", and {options.model} is shown none")
+    if options.mask is not None and protocol.masks == "none" and not shown:
+        who = "only istd-256 and holes look at regions"
+        who += "" if options.outputs else f", and {options.model} is shown none"
         raise UserError(f"--mask: found one with {protocol.name}, expected none: {who}")
+    if options.mask is None and options.degrade is None and protocol.masks == "must":
+        raise UserError(f"{protocol.name}: found no mask, expected --mask, or --degrade with one: irregular_mask(0.1)")
     if options.mask is None and shown and options.degrade is None:
         raise UserError(f"{options.model}: found no mask, expected --mask FOLDER: the model is shown where to restore")
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The figures of one image: of each seed, with its cost, and the size of its target (height, width)."""
+    """The figures of one image: of each seed, with its cost; the size of its target (height, width).
+
+    ``given`` are the figures of what it was made from, compared with the target likewise; empty where not known.
+    """
 
     name: str
     size: tuple[int, int]
     runs: list[Scores]
     costs: list[Cost]
+    given: Scores = field(default_factory=dict)
 
     @property
     def mean(self) -> Scores:
@@ -148,6 +184,19 @@ class Interval(NamedTuple):
     over_runs: float | None
 
 
+class Change(NamedTuple):
+    """What a restoration did to a figure: the input's mean, the mean and the worst change, whose, and how many lost.
+
+    The worst change is that of the image ``worst_name``, below 0 (above, where less is better) if it lost.
+    """
+
+    given: float
+    mean: float
+    worst: float
+    worst_name: str
+    worse: int
+
+
 @dataclass(frozen=True)
 class Report:
     """What an evaluation found.
@@ -160,6 +209,7 @@ class Report:
         figures: the means, by name.
         sets: figures that only the whole set has.
         costs: what is known of the cost.
+        changes: from the inputs to the outputs, by the figures' names; empty where the inputs are not known.
     """
 
     protocol: protocols.Protocol
@@ -169,6 +219,7 @@ class Report:
     figures: dict[str, Interval]
     sets: dict[str, float]
     costs: dict[str, float]
+    changes: dict[str, Change] = field(default_factory=dict)
 
 
 Look = Callable[[str, Scores, Produced, Bytes], None]
@@ -208,29 +259,52 @@ def evaluate(task: Evaluation, cases: Sequence[Case]) -> Report:
     figures = summarise(images, task.protocol)
     settings = {"seed": task.seeds[0], "runs": len(task.seeds), "rddm": version("rddm"), "torch": torch.__version__}
     costs = {**task.source.facts, **summarise_costs(images)}
-    return Report(task.protocol, task.source.label, settings, images, figures, sets, costs)
+    changes = summarise_changes(images, task.protocol)
+    return Report(task.protocol, task.source.label, settings, images, figures, sets, costs, changes)
 
 
 def evaluate_image(task: Evaluation, case: Case, done: Callable[[], None]) -> ImageResult:
     """Return the figures of one image; UserError, with the files' names, if there are none."""
     target, mask = read_rgb(case.target), None if case.mask is None else read_mask(case.mask)
-    runs, costs = [], []
+    runs, costs, given = [], [], dict[str, float]()
     try:
         for seed in task.seeds:
             produced = task.source(case, target, seed)
-            seen = task.protocol.seen(produced.output, target)
-            scores = task.protocol.score(produced.output, target, mask)
-            runs.append(scores | {name: metric(*seen) for name, metric in task.extras.pairs.items()})
+            seen = produced.mask if mask is None and task.protocol.masks == "must" else mask
+            runs.append(scores_of(task, produced.output, target, seen))
             costs += [produced.cost] if produced.cost else []
             if seed == task.seeds[0]:
+                produced = begun(task.protocol, produced, target, seen)
+                given = scores_of_input(task, produced.degraded, target, seen)
                 task.look(case.name, runs[0], produced, target)
                 for metric in task.extras.sets:
-                    metric.add(*seen)
+                    metric.add(*task.protocol.seen(produced.output, target))
             done()
     except ValueError as error:
         files = f"{case.target}" if case.other is None else f"{case.other}, target {case.target}"
         raise UserError(f"{files}: {error}") from None
-    return ImageResult(case.name, (target.shape[0], target.shape[1]), runs, costs)
+    return ImageResult(case.name, (target.shape[0], target.shape[1]), runs, costs, given)
+
+
+def scores_of(task: Evaluation, output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
+    """Return the figures of an image: the protocol's, and those of a trained judge; ValueError if it does not fit."""
+    scores, seen = task.protocol.score(output, target, mask), task.protocol.seen(output, target)
+    return scores | {name: metric(*seen) for name, metric in task.extras.pairs.items()}
+
+
+def begun(protocol: protocols.Protocol, produced: Produced, target: Bytes, mask: Bytes | None) -> Produced:
+    """Return what was produced, with that in the place of the degraded photo which the protocol takes for the input."""
+    return produced._replace(degraded=protocol.start(produced.degraded, target, mask))
+
+
+def scores_of_input(task: Evaluation, degraded: Bytes | None, target: Bytes, mask: Bytes | None) -> Scores:
+    """Return the figures of what an output was made from; none where that is not known or of another size."""
+    if degraded is None:
+        return {}
+    try:
+        return scores_of(task, task.protocol.photo(degraded), target, mask)
+    except ValueError:  # shown beside somebody's outputs, it need not fit the target
+        return {}
 
 
 @contextmanager
@@ -253,6 +327,25 @@ def summarise(images: Sequence[ImageResult], protocol: protocols.Protocol) -> di
             values, counts = (np.array([image.mean[key] for image in images]) for key in (figure, weight))
             figures[name] = Interval(float((values * counts).sum() / counts.sum()), None, None, None)
     return figures
+
+
+def summarise_changes(images: Sequence[ImageResult], protocol: protocols.Protocol) -> dict[str, Change]:
+    """Return what became of each figure from input to output; nothing unless every image's input has it."""
+    weights = {weight for _, weight in protocol.pooled.values()}
+    names = [name for name in images[0].given if name not in weights and all(name in i.given for i in images)]
+    return {name: change_of(name, images) for name in names}
+
+
+def change_of(name: str, images: Sequence[ImageResult]) -> Change:
+    """Return the change of a figure: output less input, 0 where both are infinite, as of a clean photo left alone."""
+    pairs = [(image.given[name], image.mean[name]) for image in images]
+    given, changes = [a for a, _ in pairs], [0.0 if a == b else b - a for a, b in pairs]
+    signs = [-change if name.startswith(LOWER) else change for change in changes]
+    worst = int(np.argmin(signs))
+    if not np.isfinite(given).all():  # of clean photos: how near their outputs are says which is worst
+        worst = int(np.argmin([b if sign < 0 else np.inf for (_, b), sign in zip(pairs, signs)]))
+    lost = sum(sign < 0 for sign in signs)
+    return Change(float(np.mean(given)), float(np.mean(changes)), changes[worst], images[worst].name, lost)
 
 
 def interval(values: np.ndarray, seed: int = 0) -> Interval:

@@ -147,6 +147,10 @@ ROWS = (
     ),
     FLOW,
     replace(FLOW, name="flow-paired", path=LinearPath(), origin="input", steps=10),
+    replace(
+        FLOW, name="pmrf", path=LinearPath(noise=0.2), origin="input", steps=25,
+        reference="Ohayon et al., Posterior-Mean Rectified Flow (PMRF), ICLR 2025 (x_in: a restored photo)",
+    ),
     INDI,
     Method(
         "cold", LinearPath(), X0, "input", (), unit_clock, deterministic, anchor_x_0, clip_none, 10,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 BUNDLED = Path(__file__).parent / "models"
 DEFAULT = "low-light"
+COMPANION = "-realism"  # how the names of bundled second stages end
 
 
 def network(config: Shape) -> nn.Module:
@@ -57,6 +58,10 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         self.spec = spec
         self.net = network(spec.network)
         self.engine: str | None = None
+        self.folder: Path | None = None  # where it was read from
+        self.companions: list[
+            Model
+        ] = []  # its second stage, once it was loaded; in a list it is no part of this module
 
     def optimize(self, engine: str = DEFAULT_ENGINE) -> "Model":
         """Make the model fit for inference where it is, in place: the same pictures in less time and memory.
@@ -90,6 +95,7 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
         seed: int = 0,
         mask: "Image | None" = None,
         strength: float = 1.0,
+        realism: float = 0.0,
     ) -> "Image":
         """Return the restored photograph, of the same size and with the same alpha.
 
@@ -99,14 +105,15 @@ class Model(nn.Module, PyTorchModelHubMixin, library_name="rddm", tags=["image-r
             seed: what the noise is drawn from; the same seed gives the same picture.
             mask: of the same size, white where to restore, for models that are shown one.
             strength: share of the restored photograph, from 0 (the image exactly) to 1.
+            realism: 0 is the least error, 1 looks most like a photograph, for models with a second stage.
 
         Raises:
-            UserError: if the model wants a mask and there is none, or the other way round, or it does not fit, or the
-                strength is out of range.
+            UserError: if the model wants a mask and there is none, or the other way round, or it does not fit; if
+                strength or realism is out of range, or realism is asked for and there is no second stage.
         """
-        from rddm.restore import restore_image
+        from rddm.stages import restore_image
 
-        return restore_image(self, image, steps, seed, mask, strength)
+        return restore_image(self, image, steps, seed, mask, strength, realism)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if self.engine is not None:
@@ -182,6 +189,7 @@ def read_model(folder: Path, map_location: str = "cpu") -> Model:
         model = Model(spec)
     check_weights(model.net.state_dict(), weights, file)
     model.net.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+    model.folder = folder
     return model.eval().requires_grad_(False)
 
 
@@ -203,9 +211,14 @@ def check_weights(expected: dict[str, Tensor], found: dict[str, Tensor], file: P
             raise UserError(f"{file}: {name} holds NaN or infinity, expected finite weights")
 
 
-def bundled() -> list[str]:
-    """Return the names of the models that come with the package."""
+def shipped() -> list[str]:
+    """Return the names of all models that come with the package, second stages too."""
     return sorted(folder.parent.name for folder in BUNDLED.glob(f"*/{CONFIG}"))
+
+
+def bundled() -> list[str]:
+    """Return the names of the models that come with the package and restore or generate by themselves."""
+    return [name for name in shipped() if not name.endswith(COMPANION)]
 
 
 def load(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
@@ -214,13 +227,40 @@ def load(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     Raises:
         UserError: if there is no such model, or it cannot be read.
     """
-    if str(name) in bundled():
+    if str(name) in shipped():
         return read_model(BUNDLED / str(name)).to(device)
     if os.path.isdir(name):
         return read_model(Path(name)).to(device)
     if str(name).count("/") == 1 and not os.path.exists(name) and not str(name).startswith((".", "/")):
         return from_hub(str(name)).to(device)
     raise UserError(f"{name}: no such model, expected one of {', '.join(bundled())}, or a folder with {CONFIG}")
+
+
+def spec_named(name: str) -> ModelSpec:
+    """Return the specification of a model that :func:`load` knows.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = BUNDLED / name if name in shipped() else Path(name)
+    return read_spec(folder / CONFIG) if folder.is_dir() else load(name).spec
+
+
+def companion_of(model: Model) -> Model:
+    """Return a model's second stage, on its device and made fit for its engine; it is loaded once.
+
+    Raises:
+        UserError: if the model names none, or what it names cannot be loaded.
+    """
+    name = model.spec.realism
+    if name is None:
+        raise UserError(f"{model.spec.name}: names no second stage, expected a model that has one")
+    if not model.companions:
+        near = [] if model.folder is None else [model.folder / name, model.folder.parent / name]
+        found = next((folder for folder in near if (folder / CONFIG).is_file()), name)
+        second = load(found).to(next(model.parameters()).device)
+        model.companions.append(second if model.engine is None else second.optimize(model.engine))
+    return model.companions[0]
 
 
 def from_hub(name: str) -> Model:

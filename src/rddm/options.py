@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rddm.errors import UserError
+from rddm.first_stage import names_of
+from rddm.fitting import fitted
 from rddm.methods import METHODS
-from rddm.model import bundled, load
+from rddm.model import load, shipped, spec_named
+from rddm.nn.unet2d import UNet2DConfig
 from rddm.recipe import RECIPE, Recipe, continued, difference, named, read_recipe, with_method
 from rddm.recipes import RECIPES
 
@@ -31,6 +34,7 @@ class Options:
     resume: bool = False
     seed: int | None = None
     precision: str | None = None
+    restorer: str | None = None
 
 
 def asked(options: Options, base: Recipe) -> Recipe:
@@ -41,7 +45,7 @@ def asked(options: Options, base: Recipe) -> Recipe:
     """
     changes = {"steps": options.steps, "seed": options.seed, "precision": options.precision, "degrade": options.degrade}
     try:
-        recipe = base
+        recipe = base = second_stage_of(base, options)
         if options.initial is not None and lasting(options.initial) != base.initial:
             recipe = continued(base, load(options.initial).spec, lasting(options.initial))
         if options.method is not None:
@@ -55,9 +59,25 @@ def asked(options: Options, base: Recipe) -> Recipe:
         raise UserError(str(error)) from None
 
 
+def second_stage_of(recipe: Recipe, options: Options) -> Recipe:
+    """Return the recipe of a second stage of the model that ``--restorer`` names: it takes its shape and its weights.
+
+    Raises:
+        ValueError: if the recipe cannot be one.
+    """
+    if options.restorer is None:
+        return recipe
+    restorer = lasting(options.restorer)
+    if restorer == recipe.restorer:
+        return recipe
+    shape, initial = spec_named(restorer).network, restorer if recipe.initial == recipe.restorer else recipe.initial
+    network = recipe.network if isinstance(shape, UNet2DConfig) else fitted(shape, recipe.method, recipe.channels)
+    return replace(recipe, restorer=restorer, initial=initial, network=network)
+
+
 def lasting(model: str) -> str:
     """Return a model's name such that it is found from another working directory too."""
-    return str(Path(model).resolve()) if Path(model).is_dir() and model not in bundled() else model
+    return str(Path(model).resolve()) if Path(model).is_dir() and model not in shipped() else model
 
 
 def recipe_of(options: Options) -> Recipe:
@@ -76,7 +96,8 @@ def recipe_of(options: Options) -> Recipe:
     ours = read_recipe(saved)
     base = ours if options.recipe is None else named(options.recipe, RECIPES)
     initial = options.initial or (ours.initial or None)
-    theirs = asked(replace(options, initial=initial), base)
+    restorer = options.restorer or (ours.restorer or None)
+    theirs = asked(replace(options, initial=initial, restorer=restorer), base)
     if options.recipe is not None:  # what the folder's run worked out for itself is not asked again
         free = {"steps": options.steps, "degrade": options.degrade}
         kept = {name: getattr(ours, name) for name, value in free.items() if value is None}
@@ -132,7 +153,8 @@ def check_kinds(recipe: Recipe, sources: Mapping[str, Path]) -> None:
         raise UserError(f"--degraded, --degrade: found {many}, expected one of them for recipe {recipe.name}")
     if generates and "degraded" in sources:
         raise UserError(f"--degraded: {recipe.name} generates from noise, expected --clean alone")
-    if "mask" in recipe.method.inputs and "mask" not in sources and not recipe.degrade:
+    shown = "mask" in names_of(recipe)
+    if shown and "mask" not in sources and not recipe.degrade:
         raise UserError(f"--mask: not given, expected masks for recipe {recipe.name}")
-    if "mask" in sources and "mask" not in recipe.method.inputs:
+    if "mask" in sources and not shown:
         raise UserError(f"--mask: recipe {recipe.name} shows no mask to its network, expected one that does")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rddm.batch import make_folder, megabytes
 from rddm.errors import UserError
-from rddm.evaluate import Interval, Report
+from rddm.evaluate import Change, Interval, Report
 from rddm.matlab import Bytes
 from rddm.model import write_aside
 from rddm.protocols import Scores
@@ -84,6 +84,54 @@ def headline(report: Report) -> str:
     return f"{report.protocol.name}: {psnr.mean:.2f} dB{spread}, SSIM {ssim.mean:.4f}{extra} ({images})"
 
 
+def given_line(report: Report) -> str:
+    """Return what the outputs were made from, and which of them got worse, in one line; empty where it is not known."""
+    if "psnr" not in report.changes:
+        return ""
+    psnr, names = report.changes["psnr"], [name for name in ("ssim", "lpips") if name in report.changes]
+    if not math.isfinite(psnr.given):
+        return f"  input: clean photos; {kept_line(report, psnr)}"
+    others = "".join(f", {name.upper()} {report.changes[name].given:.4f}" for name in names)
+    worse = f"{psnr.worse} of {len(report.images)} got worse"
+    return f"  input: {psnr.given:.2f} dB{others}; change {psnr.mean:+.2f} dB, at worst {worst(psnr)}; {worse}"
+
+
+def worst(change: Change, name: str = "psnr") -> str:
+    """Return the worst change and whose it is."""
+    return f"{'' if math.isinf(change.worst) else signed(name, change.worst) + ' '}({change.worst_name})"
+
+
+def signed(name: str, value: float) -> str:
+    """Return a change with the digits that its figure deserves."""
+    return ("" if value < 0 else "+") + figure(name, value)
+
+
+def kept_line(report: Report, psnr: Change) -> str:
+    """Return how near the outputs stay to inputs that had nothing amiss."""
+    least = min(image.mean["psnr"] for image in report.images)
+    mean = report.figures["psnr"].mean
+    changed = f"{psnr.worse} of {len(report.images)} changed"
+    return f"input to output {mean:.2f} dB, at worst {least:.2f} ({psnr.worst_name}); {changed}"
+
+
+def change_table(report: Report) -> Table:
+    """Return what became of each figure from input to output."""
+    rows = [
+        (
+            name,
+            figure(name, c.given),
+            figure(name, report.figures[name].mean),
+            signed(name, c.mean),
+            worst(c, name),
+            str(c.worse),
+        )
+        for name, c in report.changes.items()
+    ]
+    return Table(
+        ("from input to output", "input", "output", "mean change", "worst change", "images that got worse"), rows
+    )
+
+
 def figure(name: str, value: float | None) -> str:
     """Return a figure with the digits that it deserves."""
     if value is None:
@@ -139,9 +187,10 @@ def as_json(report: Report) -> str:
         "figures": {name: value._asdict() for name, value in report.figures.items()},
         "sets": report.sets,
         "costs": report.costs,
+        "changes": {name: change._asdict() for name, change in report.changes.items()},
         "by_image": {
             image.name: {"height": image.size[0], "width": image.size[1], "runs": image.runs,
-                         "costs": [cost._asdict() for cost in image.costs]}
+                         "input": image.given, "costs": [cost._asdict() for cost in image.costs]}
             for image in report.images
         },
     }  # fmt: skip
@@ -190,7 +239,8 @@ def page(report: Report, gallery: Gallery, drawing: bytes | None) -> str:
     title = html.escape(headline(report))
     worst, best = ("".join(map(case_html, cases)) for cases in gallery.ends())
     picture = f'<img alt="PSNR of every image" src="{data_uri(drawing, "png")}">' if drawing else ""
-    costs = html_table(cost_table(report)) if report.costs else ""
+    costs = html_table(change_table(report)) if report.changes else ""
+    costs += html_table(cost_table(report)) if report.costs else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
         f'<meta name="viewport" content="width=device-width"><h1>{title}</h1>'
@@ -230,8 +280,14 @@ def write_results(report: Report, gallery: Gallery, folder: Path) -> list[str]:
     """
     make_folder(folder)
     drawing = plot(report)
-    tables = [figure_table(report), *([cost_table(report)] if report.costs else []), image_table(report)]
-    text = headline(report) + "\n\n" + "\n\n".join(map(markdown, tables)) + "\n"
+    told = [(change_table, report.changes), (cost_table, report.costs)]
+    tables = [figure_table(report), *(table(report) for table, found in told if found), image_table(report)]
+    text = (
+        "\n".join(filter(None, (headline(report), given_line(report))))
+        + "\n\n"
+        + "\n\n".join(map(markdown, tables))
+        + "\n"
+    )
     contents = {"scores.json": as_json(report), "table.md": text, "index.html": page(report, gallery, drawing)}
     for name, content in contents.items():
         write_file(folder / name, content.encode())

@@ -10,16 +10,17 @@ them one by one.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from rddm import matlab
 from rddm.errors import UserError
+from rddm.fill import smooth_fill
 from rddm.matlab import Bytes, imresize, luma
 from rddm.metrics import check_shapes, lab_error, psnr, ssim
-from rddm.photo import find_photos, read_photo
+from rddm.testsets import ALL, Choice, Picture, chosen, pictures, pixels_of
 
 Scores: TypeAlias = "dict[str, float]"
 
@@ -35,6 +36,9 @@ class Protocol:
         align: what of output and target is compared, from both as they are on disk; ValueError if they do not fit.
         measure: the figures of one aligned pair, and of a mask (H, W) of 8 bits where there is one.
         pooled: figures of all pixels of the set, each the mean of a figure weighted by another.
+        masks: whether it looks at regions that masks mark.
+        start: what the output is compared with as its input, from the degraded photo where there is one, the target
+            and the mask; None if there is nothing.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Protocol:
     align: Callable[[Bytes, Bytes], tuple[Bytes, Bytes]]
     measure: Callable[[Bytes, Bytes, Bytes | None], Scores]
     pooled: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    masks: Literal["none", "may", "must"] = "none"
+    start: Callable[[Bytes | None, Bytes, Bytes | None], Bytes | None] = lambda degraded, target, mask: degraded
 
     def score(self, output: Bytes, target: Bytes, mask: Bytes | None = None) -> Scores:
         """Return the figures of one restored image against its target, "psnr" and "ssim" among them.
@@ -53,8 +59,9 @@ class Protocol:
         return self.measure(*self.align(output, target), mask)
 
     def seen(self, output: Bytes, target: Bytes) -> tuple[Bytes, Bytes]:
-        """Return what learned metrics see: the aligned output and the target, both as ``photo`` makes them."""
-        return self.photo(self.align(output, target)[0]), self.photo(target)
+        """Return what learned metrics see: output and target as they are compared, but resized as ``photo`` does it."""
+        ours, theirs = self.align(output, target)
+        return (ours, theirs) if self.photo is unchanged else (self.photo(ours), self.photo(target))
 
 
 def unchanged(image: Bytes) -> Bytes:
@@ -120,6 +127,27 @@ def on_volume(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
     return {"psnr": psnr(output, target), "ssim": matlab.ssim(output, target)}
 
 
+def in_holes(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
+    """Return the PSNR over the values of RGB where the mask is not 0, and PSNR and SSIM of the whole photo.
+
+    Raises:
+        ValueError: if there is no mask, or it is of another size or marks nothing.
+    """
+    if mask is None:
+        raise ValueError("found no mask, expected a --mask FOLDER or a degradation that draws one: irregular_mask(0.1)")
+    if mask.shape != target.shape[:2] or not mask.any():
+        found = "nothing marked" if mask.shape == target.shape[:2] else f"{mask.shape[1]}x{mask.shape[0]}"
+        raise ValueError(f"mask: found {found}, expected {target.shape[1]}x{target.shape[0]}, white in the holes")
+    whole = on_rgb(output, target, None)
+    return {"psnr": psnr(output[mask > 0], target[mask > 0]), "ssim": whole["ssim"], "psnr-whole": whole["psnr"]}
+
+
+def smoothly_filled(degraded: Bytes | None, target: Bytes, mask: Bytes | None) -> Bytes | None:
+    """Return a photo with its holes filled smoothly from their rims; None without a mask or of another size."""
+    photo = target if degraded is None else degraded
+    return None if mask is None or mask.shape != photo.shape[:2] else smooth_fill(photo, mask).astype(np.uint8)
+
+
 def of_shadows(output: Bytes, target: Bytes, mask: Bytes | None) -> Scores:
     """Return the error in Lab, PSNR and SSIM of the whole image, of the shadow and of the rest, all at 256x256.
 
@@ -149,15 +177,22 @@ _ROWS = (
     Protocol("lol-256-y", "256x256, target by imresize; PSNR and SSIM on Y", pillow_256, at_256, on_luma),
     Protocol("raindrop-256-y", "256x256, target by imresize; PSNR and SSIM on Y", pillow_256, at_256, on_luma),
     Protocol("gopro-256-rgb", "256x256, target by imresize; MATLAB's psnr and ssim", pillow_256, at_256, on_volume),
-    Protocol("istd-256", "256x256; PSNR, SSIM and Lab, by region", pillow_256, either, of_shadows, _SHADOW_POOLED),
+    Protocol(
+        "istd-256", "256x256; PSNR, SSIM and Lab, by region", pillow_256, either, of_shadows, _SHADOW_POOLED, "may"
+    ),
     Protocol("rain100h-y", "full size; PSNR and SSIM on Y", unchanged, same_size, on_luma),
     Protocol("denoise-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
     Protocol("deblur-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
     Protocol("jpeg-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
     Protocol("sr4-y", "full size less 4 pixels at each border; PSNR and SSIM on Y", unchanged, without_border, on_luma),
     Protocol("real-noise-rgb", "full size; PSNR and SSIM on RGB", unchanged, same_size, on_rgb),
-)
+    Protocol(
+        "holes", "full size; PSNR on RGB within the holes, SSIM of the whole; the input is the smooth filling",
+        unchanged, same_size, in_holes, masks="must", start=smoothly_filled,
+    ),
+)  # fmt: skip
 PROTOCOLS = {row.name: row for row in _ROWS}
+OF_SETS = ("generation", "translation")  # compare sets of images, not pairs: rddm.setevaluate
 
 
 def protocol_named(name: str) -> Protocol:
@@ -167,7 +202,7 @@ def protocol_named(name: str) -> Protocol:
         UserError: if there is none of that name.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"--protocol: found {name!r}, expected one of {', '.join(PROTOCOLS)}")
+        raise UserError(f"--protocol: found {name!r}, expected one of {', '.join((*PROTOCOLS, *OF_SETS))}")
     return PROTOCOLS[name]
 
 
@@ -175,64 +210,46 @@ class Case(NamedTuple):
     """The files of one image: its name, its target, the degraded photo or the output, and a mask where there is one."""
 
     name: str
-    target: Path
-    other: Path | None = None
-    mask: Path | None = None
+    target: Picture
+    other: Picture | None = None
+    mask: Picture | None = None
 
 
-def read_pairs(clean: Path, other: Path | None, mask: Path | None = None) -> list[Case]:
-    """Return the images of folders that belong together by their names without suffix, in the order of the names.
+def read_pairs(clean: Path, other: Path | None, mask: Path | None = None, choice: Choice = ALL) -> list[Case]:
+    """Return the images that belong together by their names without suffix, in the order of the names.
 
     Arguments:
-        clean: folder of targets.
-        other: folder of degraded photos or of outputs; none if None.
-        mask: folder of masks; none if None.
+        clean: targets, as ``rddm.testsets`` reads them.
+        other: degraded photos or outputs; none if None.
+        mask: masks; none if None.
+        choice: which of them. Where a file names them, what is beside them does not matter; else all must pair.
 
     Raises:
-        UserError: if a folder holds no photo or one name twice, or an image has no partner.
+        UserError: if a set holds no photo or one name twice, or an image has no partner.
     """
-    targets = by_name(clean)
-    others, masks = ({} if folder is None else by_name(folder) for folder in (other, mask))
-    for folder, files in ((other, others), (mask, masks)):
-        lonely = sorted(targets.keys() ^ files.keys()) if folder is not None else []
+    targets = pictures(clean)
+    others, masks = ({} if source is None else pictures(source) for source in (other, mask))
+    wanted = chosen(targets, clean, Choice(choice.names))
+    for source, files in ((other, others), (mask, masks)):
+        beside = files.keys() if choice.names is None else files.keys() & wanted.keys()
+        lonely = sorted(wanted.keys() ^ beside) if source is not None else []
         if lonely:
-            here = clean if lonely[0] in targets else folder
-            counts = f"{len(targets)} and {len(files)} photos"
-            raise UserError(f"{clean}, {folder}: {lonely[0]} is only in {here}, expected pairs by name ({counts})")
-    return [Case(name, targets[name], others.get(name), masks.get(name)) for name in sorted(targets)]
+            here = clean if lonely[0] in targets else source
+            counts = f"{len(wanted)} and {len(files)} photos"
+            raise UserError(f"{clean}, {source}: {lonely[0]} is only in {here}, expected pairs by name ({counts})")
+    kept = chosen(wanted, clean, Choice(images=choice.images))
+    return [Case(name, target, others.get(name), masks.get(name)) for name, target in kept.items()]
 
 
-def by_name(folder: Path) -> dict[str, Path]:
-    """Return the photos of a folder by their names without suffix.
-
-    Raises:
-        UserError: if there are none, or two of one name.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, expected a folder of photos")
-    found: dict[str, Path] = {}
-    for path in find_photos([str(folder)]):
-        if path.stem in found:
-            raise UserError(f"{path}: found {found[path.stem].name} beside it, expected one photo of each name")
-        found[path.stem] = path
-    return found
+def read_rgb(picture: Picture) -> Bytes:
+    """Return a photo as RGB of 8 bits (``rddm.testsets.pixels_of``)."""
+    return pixels_of(picture)
 
 
-def read_rgb(path: Path) -> Bytes:
-    """Return a photo as RGB of 8 bits, upright: 16 bits are rounded, grey is repeated, transparency is left out.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    pixels = read_photo(path).pixels
-    small = pixels if pixels.dtype == np.uint8 else (pixels.astype(np.uint32) + 128) // 257
-    return np.ascontiguousarray(np.broadcast_to(small.astype(np.uint8), (*pixels.shape[:2], 3)))
-
-
-def read_mask(path: Path) -> Bytes:
+def read_mask(picture: Picture) -> Bytes:
     """Return a mask of 8 bits (H, W): the first channel of a photo.
 
     Raises:
         UserError: if it cannot be read.
     """
-    return read_rgb(path)[..., 0]
+    return read_rgb(picture)[..., 0]

@@ -71,6 +71,8 @@ class Recipe:
         expected: the score it reaches or is published with, by protocol and data.
         channels: channels of those of the method's inputs that have not as many as the output, by name.
         initial: model whose weights the run starts from (name, folder or hub repository); empty for fresh ones.
+        restorer: model that restores the degraded photographs first, frozen (``rddm.first_stage``): the run trains a
+            second stage. Empty for none.
         prepare: what is done to the degraded photograph before it is ``x_in``.
         fit: pieces cut from the photographs, or the whole photograph resized to the piece's size (bicubic).
         pairing: photographs belong together by name, or are drawn at random (unpaired translation).
@@ -110,6 +112,7 @@ class Recipe:
     expected: str
     channels: Mapping[str, int] = field(default_factory=dict)
     initial: str = ""
+    restorer: str = ""
     prepare: Prepare = "none"
     fit: Literal["crop", "resize"] = "crop"
     pairing: Literal["name", "random"] = "name"
@@ -168,6 +171,10 @@ class Recipe:
             raise ValueError(f"metric, perceptual: found {found}, expected 'psnr' or 'loss', and 0")
         if self.prepare == "fill" and "mask" not in self.method.inputs:
             raise ValueError("prepare: found 'fill' for a method that is shown no mask, expected 'none' or 'equalise'")
+        seen = {*self.method.inputs, *self.method.context} - {"x_in", "mask"}
+        if self.restorer and (seen or self.method.origin != "input" or self.prepare != "none"):
+            found = f"origin {self.method.origin}, prepare {self.prepare}, inputs {', '.join(seen) or 'fit'}"
+            raise ValueError(f"restorer: found {found}, expected input, none, x_in and mask at most, as of row pmrf")
         shown = fitted(self.network, self.method, self.channels)
         if shown != self.network:
             raise ValueError(f"network: {self.network} does not fit the method, expected {shown}")
@@ -213,6 +220,8 @@ def continued(recipe: Recipe, spec: ModelSpec, initial: str) -> Recipe:
     """
     if isinstance(spec.network, UNet2DConfig):
         raise ValueError(f"--initial {initial}: found a network of diffusers, expected one of ours")
+    if recipe.restorer and spec.restorer is None:  # a first stage lends a second one what weights fit
+        return replace(recipe, initial=initial)
     found = with_row(recipe, spec.method, spec.network)
     return replace(found, initial=initial, prepare=spec.prepare, lr=recipe.lr / 4)
 

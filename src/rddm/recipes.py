@@ -124,6 +124,33 @@ def shadow() -> Recipe:
     return with_mask(replace(recipe, name="shadow"))
 
 
+def realism(base: Recipe, restorer: str) -> Recipe:
+    """Return the recipe of a second stage: a flow from restored photos, with a tenth of noise, to clean ones.
+
+    It begins with those of the model's weights that fit.
+    """
+    method = replace(METHODS["pmrf"], steps=10)
+    return replace(
+        base, name=f"{restorer}-realism", method=method, network=backbone(method), restorer=restorer, initial=restorer,
+        expected="not measured yet", start_share=0.0, jitter=0.0, loss="l2", frequency=0.0, metric="loss",
+    )  # fmt: skip
+
+
+def realism_denoise() -> Recipe:
+    """Second stage of ``denoise``: from the least error to what looks like a photograph."""
+    return realism(denoise(), "denoise")
+
+
+def realism_low_light() -> Recipe:
+    """Second stage of ``low-light``, on pairs."""
+    return realism(restore(), "low-light")
+
+
+def realism_upscale() -> Recipe:
+    """Second stage of ``upscale``."""
+    return realism(upscale(), "upscale")
+
+
 def inpaint() -> Recipe:
     """Fill what a mask hides; the network sees it smoothly filled, and where it is."""
     holes = "irregular_mask(0.02..0.3) | irregular_mask(0.02..0.3) | irregular_mask | centre_mask(0.01..0.25)"
@@ -230,8 +257,8 @@ def published_translation() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     make.__name__.replace("_", "-"): make
     for make in (
-        restore, auto, denoise, denoise_real, derain, deblur, jpeg, upscale, all_in_one, drops, shadow, inpaint,
-        generate, translate,
+        restore, auto, denoise, denoise_real, derain, deblur, jpeg, upscale, all_in_one, drops, shadow,
+        realism_denoise, realism_low_light, realism_upscale, inpaint, generate, translate,
         published_low_light, published_shadow, published_raindrop, published_deblur, published_low_light_raw,
         published_generation, published_inpainting, published_translation,
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from rddm.methods import METHODS, Method
-from rddm.model import BUNDLED, CONFIG, bundled
+from rddm.model import BUNDLED, CONFIG, bundled, shipped
 from rddm.spec import PATHS, ModelSpec, method_to_json, read_spec
 
 
@@ -65,7 +65,7 @@ def checked(method: Method) -> str:
 def trained() -> dict[str, list[str]]:
     """Return the bundled models by the row of the table that they were trained with."""
     models: dict[str, list[str]] = {}
-    for name in bundled():
+    for name in shipped():
         config = json.loads((BUNDLED / name / CONFIG).read_text(encoding="utf-8"))
         models.setdefault(config["method"]["name"], []).append(name)
     return models
@@ -103,7 +103,7 @@ def model_table() -> Table:
     """Return the bundled models with data, cost and scores by protocol."""
     columns = ("model", "task", "data", "parameters", "GMACs at 256x256", "trained in", "steps", "scores")
     rows = []
-    for name in bundled():
+    for name in shipped():
         config = json.loads((BUNDLED / name / CONFIG).read_text(encoding="utf-8"))
         card = config["card"]
         scores = ", ".join(map(scored, card["scores"], card["scores"].values()))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from rddm.sample import sample
 from rddm.solvers import SOLVERS, Ancestral, Solver
 from rddm.spec import ModelSpec
 from rddm.tiles import Blend, NoiseField, Tile, TileNoise, plan, strips
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 OVERLAP = 64
 TILES = (512, 384, 256, 192, 128)
@@ -96,6 +93,8 @@ def prepare(
         makes = "generates images from noise" if method.generates else "translates photos"
         needs = f"needs {', '.join(sorted(unknown))}" if unknown else makes
         raise UserError(f"{model.spec.name}: {needs}, expected a model that restores a photo by itself")
+    if model.spec.restorer is not None:
+        raise UserError(f"{model.spec.name}: is a second stage, expected --model {model.spec.restorer} --realism 1")
     check_mask_use(model.spec, "mask" in given)
     return decide(model, height, width, steps, solver, seed, tile)
 
@@ -246,6 +245,11 @@ def check_strength(strength: float) -> None:
         raise UserError(f"strength: found {strength:g}, expected a number from 0 to 1")
 
 
+def mixed(pixels: Pixels, before: Pixels, strength: float) -> Pixels:
+    """Return a share of restored pixels and the rest of what they were."""
+    return from_float(strength * to_float(pixels) + (1 - strength) * to_float(before), pixels.dtype)
+
+
 def copied(pixels: Pixels, out: Pixels | None) -> Pixels:
     """Return pixels, put into ``out`` or copied."""
     if out is None:
@@ -335,28 +339,3 @@ def reduced(pixels: Pixels, height: int, width: int) -> Pixels:
     rows, columns = pixels.shape[0] // down, pixels.shape[1] // across
     blocks = pixels[: rows * down, : columns * across].reshape(rows, down, columns, across, -1)
     return np.rint(blocks.mean((1, 3))).astype(pixels.dtype)
-
-
-def restore_image(
-    model: Model,
-    image: "Image",
-    steps: int | None = None,
-    seed: int = 0,
-    mask: "Image | None" = None,
-    strength: float = 1.0,
-) -> "Image":
-    """Return a Pillow image restored, its alpha kept; grey stays grey, everything else becomes RGB of 8 bits."""
-    from PIL import Image
-
-    grey = image.mode in ("L", "LA", "1")
-    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    pixels = pixels[..., None] if grey else pixels
-    shown = None if mask is None else np.asarray(mask.convert("L"))[..., None]
-    given = () if mask is None else ("mask",)
-    job = prepare(model, *pixels.shape[:2], steps=steps, seed=seed, given=given)
-    out = run(job, pixels, mask=shown, strength=strength)
-    restored = Image.fromarray(out[..., 0] if grey else out)
-    if alpha is not None:
-        restored.putalpha(alpha)
-    return restored

@@ -7,8 +7,8 @@ image depends on the number or the order of the others.
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,12 +17,14 @@ from torch import Tensor
 
 from rddm import protocols
 from rddm.cost import MemoryWatch, counted_calls, gmacs, parameters, total_gmacs
-from rddm.inpaint import inpaint
+from rddm.inpaint import hidden, inpaint
 from rddm.matlab import Bytes
-from rddm.model import Model
+from rddm.model import Model, companion_of
 from rddm.photo import Pixels, from_float, to_float
 from rddm.protocols import Case, read_rgb
-from rddm.restore import check_size, prepare, run, wants_mask
+from rddm.restore import check_size, wants_mask
+from rddm.stages import restored
+from rddm.testsets import Picture
 
 
 class Cost(NamedTuple):
@@ -34,11 +36,12 @@ class Cost(NamedTuple):
 
 
 class Produced(NamedTuple):
-    """An output, the degraded photo it was made from and its cost, where they are known."""
+    """An output, the degraded photo it was made from, its cost and a mask (H, W) that was drawn, where known."""
 
     output: Bytes
     degraded: Bytes | None = None
     cost: Cost | None = None
+    mask: Bytes | None = None
 
 
 class Source(Protocol):
@@ -69,7 +72,7 @@ class Outputs:
     """
 
     label: str
-    inputs: Mapping[str, Path]
+    inputs: Mapping[str, Picture]
 
     @property
     def facts(self) -> dict[str, float]:
@@ -103,6 +106,7 @@ class Restorer:
         protocol: what is done to a photo before.
         degrade: where the degraded photo comes from.
         steps: network calls; the model's own number if None.
+        realism: how far its second stage goes, 0 to 1.
     """
 
     model: Model
@@ -110,23 +114,31 @@ class Restorer:
     protocol: protocols.Protocol
     degrade: Degrade
     steps: int | None = None
+    realism: float = 0.0
 
     @property
     def facts(self) -> dict[str, float]:
-        """Parameters, and the multiply-accumulates of a call at 256x256."""
-        return {"parameters": parameters(self.model), "gmacs-256": gmacs(self.model)}
+        """Parameters, of both stages where there are two, and the multiply-accumulates of a call at 256x256."""
+        return {"parameters": sum(map(parameters, self.stages)), "gmacs-256": gmacs(self.model)}
+
+    @property
+    def stages(self) -> list[Model]:
+        """The models that take part."""
+        return [self.model, companion_of(self.model)] if self.realism else [self.model]
 
     def __call__(self, case: Case, target: Bytes, seed: int) -> Produced:
         """Restore the photo, and weigh it; ValueError if photo and target do not fit each other."""
         given = self.degrade(case, target)
         photo, mask = self.protocol.photo(given.photo), self.shown(given, case)
         self.protocol.align(photo, target)
-        device = next(self.model.parameters()).device
-        with counted_calls(self.model.net) as calls, MemoryWatch(device) as memory:
+        device, stages = next(self.model.parameters()).device, self.stages
+        with ExitStack() as counting, MemoryWatch(device) as memory:
+            calls = [counting.enter_context(counted_calls(stage.net)) for stage in stages]
             start = time.perf_counter()
             output = self.restored(photo, mask, seed)
             seconds = time.perf_counter() - start
-        return Produced(output.astype(np.uint8), photo, Cost(seconds, memory.peak, total_gmacs(self.model, calls)))
+        cost = Cost(seconds, memory.peak, sum(map(total_gmacs, stages, calls)))
+        return Produced(output.astype(np.uint8), photo, cost, None if given.mask is None else given.mask[..., 0])
 
     def shown(self, given: Given, case: Case) -> Bytes | None:
         """Return the mask (H, W) that the model is shown, None if it wants none; UserError if it does not fit."""
@@ -139,9 +151,8 @@ class Restorer:
         """Return the restored photo; a model that fills holes keeps what is known."""
         if mask is not None and self.model.spec.prepare == "fill":
             return inpaint(self.model, photo, mask, self.steps, seed)
-        names = () if mask is None else ("mask",)
-        job = prepare(self.model, *photo.shape[:2], steps=self.steps, seed=seed, given=names)
-        return run(job, photo, mask=None if mask is None else mask[..., None])
+        shown = None if mask is None else mask[..., None]
+        return restored(self.model, photo, self.steps, seed, shown, self.realism)
 
 
 def read_degraded(case: Case, target: Bytes) -> Given:
@@ -150,10 +161,20 @@ def read_degraded(case: Case, target: Bytes) -> Given:
     return Given(read_rgb(case.other), None if case.mask is None else read_rgb(case.mask))
 
 
+def hide_target(case: Case, target: Bytes) -> Given:
+    """Return the target with grey in the holes of its mask on disk."""
+    assert case.mask is not None
+    mask = read_rgb(case.mask)
+    check_size(mask, *target.shape[:2], name=str(case.mask))
+    return Given(hidden(target, mask[..., 0]).astype(np.uint8), mask)
+
+
 def made_degraded(text: str, seed: int) -> Degrade:
     """Return what makes the degraded photo from the target, in 8 bits, random by the seed and the image's name.
 
-    The mask is the one on disk, or else the degradation's own, such as where a shadow falls.
+    The mask is the one on disk, or else the degradation's own, such as where a shadow falls. Noise that leaves the
+    range of a photo (``awgn``, that of published tables) is clipped before the model sees it, which any method may do:
+    then it is ``noise``, to the bit.
 
     Arguments:
         text: as ``rddm.degradations.parse`` reads it, "noise(25)".
@@ -170,8 +191,6 @@ def made_degraded(text: str, seed: int) -> Degrade:
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{case.name}".encode()))
         made = chain(torch.from_numpy(to_float(target)).permute(2, 0, 1), generator)
         image, mask = made.image, None if made.mask is None else made.mask.expand(3, -1, -1)
-        if float(image.min()) < 0 or float(image.max()) > 1:
-            raise ValueError(f"{text} leaves the range of a photo, expected one that does not, such as noise(25)")
         drawn = None if mask is None else bytes_of(mask)
         return Given(bytes_of(image), drawn if case.mask is None else read_rgb(case.mask))
 

@@ -82,6 +82,9 @@ class ModelSpec:
         card: what a user should know: task, data, terms, recipe, cost, scores by protocol, provenance.
         side: of the square images that a generator or a translator was trained on, in pixels; None means any size.
         solver: the name in ``SOLVERS`` of what samples it best; the row's own step if None.
+        realism: the model that is its second stage (``rddm.stages``), a folder in or beside its own, or any name that
+            ``rddm.load`` knows; None if it has none.
+        restorer: for a second stage, the model whose outputs it was trained on.
     """
 
     name: str
@@ -91,6 +94,8 @@ class ModelSpec:
     card: Mapping[str, Any] = field(default_factory=dict)
     side: int | None = None
     solver: str | None = None
+    realism: str | None = None
+    restorer: str | None = None
 
 
 def name_of(table: Mapping[str, Any], value: object) -> str:
@@ -178,6 +183,8 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
         "method": method_to_json(spec.method),
         "prepare": spec.prepare,
         "solver": spec.solver,
+        "realism": spec.realism,
+        "restorer": spec.restorer,
         "value_range": [-1, 1],
         "size": {"policy": "native", "multiple": spec.network.stride, "side": spec.side},
         "card": dict(spec.card),
@@ -199,7 +206,11 @@ def spec_from_json(data: Mapping[str, Any]) -> ModelSpec:
     if side is not None and (not isinstance(side, int) or side < 1):
         raise ValueError(f"size: found side {side!r}, expected a number of pixels or null")
     solver = one_of(data.get("solver"), (None, *SOLVERS))
-    return ModelSpec(data["name"], shape, method_from_json(data["method"]), prepare, data.get("card", {}), side, solver)
+    stages = data.get("realism"), data.get("restorer")
+    if not all(stage is None or isinstance(stage, str) for stage in stages):
+        raise ValueError(f"realism, restorer: found {stages}, expected names of models or null")
+    method = method_from_json(data["method"])
+    return ModelSpec(data["name"], shape, method, prepare, data.get("card", {}), side, solver, *stages)
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -137,6 +137,7 @@ def remember(out: Path, recipe: Recipe, sources: Mapping[str, Path], choice: Cho
 def card_of(setting: Setting, run: Run) -> dict[str, object]:
     """Return what a model says of where it comes from."""
     names = [setting.photos.name(i) for i in setting.kept]
+    restorer = {"restorer": run.recipe.restorer} if run.recipe.restorer else {}
     return {
         "task": run.recipe.name,
         "data": setting.data,
@@ -146,6 +147,7 @@ def card_of(setting: Setting, run: Run) -> dict[str, object]:
         f"threads: {torch.get_num_threads()}",
         "held_out": f"{len(names)}, contiguous by name: {names[0]} .. {names[-1]}",
         "parameters": sum(weight.numel() for weight in run.net.parameters()),
+        **restorer,
     }
 
 

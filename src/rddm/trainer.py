@@ -21,6 +21,7 @@ from rddm.checkpoint import Place, save_model, save_state, states
 from rddm.denoiser import NetworkDenoiser, rate_of
 from rddm.draws import Samples, collate
 from rddm.errors import UserError
+from rddm.first_stage import lent, with_first_stage
 from rddm.journal import Journal, Stopwatch, clock
 from rddm.loss import Batch, Compared, Distance, compare, distances
 from rddm.model import load, network
@@ -81,13 +82,16 @@ def fresh(recipe: Recipe) -> nn.Module:
     """Return the recipe's network with the weights of its seed, or of the model it starts from.
 
     Raises:
-        UserError: if there is no such model, or its weights do not fit (see :func:`adopted`).
+        UserError: if there is no such model, or its weights do not fit (see :func:`adopted`); a first stage lends a
+            second one what weights fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         net = network(recipe.network)
     if recipe.initial:
         model = load(recipe.initial)
+        if recipe.restorer and model.spec.restorer is None:
+            return lent(net, recipe, model)
         weights = adopted(net.state_dict(), model.net.state_dict())
         if weights is None:
             raise UserError(f"{recipe.initial}: found {model.spec.network}, expected {recipe.network}")
@@ -163,7 +167,7 @@ class Run:
         for i, batch in enumerate(batches):
             between = i < len(batches) - 1
             with self.accelerator.no_sync(self.shared) if between else nullcontext():
-                heads, loss = self.losses(batch.to(self.accelerator.device))
+                heads, loss = self.losses(with_first_stage(self.recipe, batch.to(self.accelerator.device)))
                 self.accelerator.backward(loss / len(batches))
             total = total.to(heads) + heads.detach() / len(batches)
         norm = self.accelerator.clip_grad_norm_(self.net.parameters(), self.recipe.clip)

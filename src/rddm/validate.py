@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rddm.denoiser import NetworkDenoiser
-from rddm.draws import Draws, Pieces, Samples, centre, collate, names_of
+from rddm.draws import Draws, Pieces, Samples, centre, collate
 from rddm.errors import UserError
+from rddm.first_stage import names_of, photo_restored, with_first_stage
 from rddm.learned import has_lpips, lpips
 from rddm.loss import Batch, losses
 from rddm.metrics import METRICS, Bytes
@@ -46,8 +48,10 @@ def restored(model: Model, draws: Draws, i: int) -> tuple[Pieces, Pixels]:
     pieces = centre(draws, i)
     pixels, mask = pieces["degraded"], pieces.get("mask") if wants_mask(model.spec) else None
     job = prepare(model, *pixels.shape[:2], given=() if mask is None else ("mask",))
+    device = str(next(model.parameters()).device)
     told = draws.degrade is None and names_of(draws.recipe) & CONDITIONS
     whole = draws.photos.whole(draws.chosen[i]) if told else None
+    pixels = photo_restored(draws.recipe, pixels, whole, pieces.get("mask"), device)
     return pieces, run(job, pixels, whole=whole, mask=mask)
 
 
@@ -75,7 +79,7 @@ def figures(net: nn.Module, draws: Draws) -> dict[str, dict[str, float]]:
 
     LPIPS is among them where its weights are at hand; metrics that need larger photographs than these are left out.
     """
-    if draws.recipe.metric == "loss":
+    if draws.recipe.metric == "loss" and not draws.recipe.restorer:
         return {"loss": {"output": held_out_loss(net, draws)}}
     with as_model(net, draws.recipe) as model:
         found = [restored(model, draws, i) for i in range(len(draws.chosen))]
@@ -112,7 +116,7 @@ def batches(draws: Samples, count: int, device: torch.device) -> Iterator[Batch]
         drawn = collate([draws[i, crop] for i in range(first, min(first + 16, count))])
         if isinstance(drawn, UserError):
             raise drawn
-        yield drawn.to(device)
+        yield with_first_stage(draws.recipe, drawn.to(device))
 
 
 @torch.no_grad()
@@ -195,4 +199,5 @@ def spec_of(recipe: Recipe, card: Mapping[str, object]) -> ModelSpec:
     """Return the specification that is saved with the weights; generators and translators keep to one size."""
     sized = recipe.method.generates or recipe.pairing == "random"
     side = recipe.phases[-1].crop if sized else None
-    return ModelSpec(recipe.name, recipe.network, recipe.method, recipe.prepare, card, side)
+    spec = ModelSpec(recipe.name, recipe.network, recipe.method, recipe.prepare, card, side)
+    return replace(spec, restorer=recipe.restorer or None)

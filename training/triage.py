@@ -12,10 +12,10 @@ one of the models removes, some by two things (:data:`TURNS`). Most are then sav
 ones too. What changes pixels by less than 2 of 255 makes no damaged photograph. PolyU's Canon pairs are among the
 photographs of a camera's noise, their targets among the clean ones.
 
-``train`` ends with the limits of ``rddm.triage.decide``: on photographs held out, whole and clean in several ways, each
-fault may be found in at most 1 of 200. ``score`` measures the packaged network on photographs that took no part and
-writes the table into its card, ``src/rddm/triage.json``; ``harm`` runs ``rddm restore`` on clean and damaged ones and
-tells which got worse; ``calibrate`` tells what the rule of darkness makes of the photographs that it was made on.
+``train`` ends with ``limits``, those of ``rddm.triage.decide``: on photographs held out, whole and clean in several
+ways, each fault may be found in at most 1 of 200. ``score`` measures the packaged network on photographs that took no
+part and writes the table into its card, ``src/rddm/triage.json``; ``harm`` runs ``rddm restore`` on clean and damaged
+ones and tells which got worse; ``calibrate`` tells what the rule of darkness makes of those that it was made on.
 """
 
 import argparse
@@ -60,6 +60,7 @@ RAIN = "rain | heavy_rain | heavy_rain(brightness=0.3..0.6, width=0.7..1.6, leng
 BLUR = "motion(6..25) | motion(6..25) | shake(9..25) | defocus(2.5..6)"
 AFTER = "noise(0..3)"  # half of the time, after a blur
 CAMERA = "camera(iso=400..12800)"
+NOISE = 2, 75  # of 255, each doubling as frequent as the next
 JPEG = "jpeg(5..45, chroma=1..2)"
 SAVED = "jpeg(70..100, chroma=1..2)"
 CANON = 0.35, 0.12  # shares of PolyU's Canon pairs among the pieces with a camera's noise, and among the clean ones
@@ -166,7 +167,7 @@ def sharpened(image: Tensor, generator: torch.Generator) -> Tensor:
 
 def noisy(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return an image before and after white noise; each doubling is as frequent as the next."""
-    return image, Noise(draw_log(Range(2, 75), generator))(image, generator).image
+    return image, Noise(draw_log(Range(*NOISE), generator))(image, generator).image
 
 
 def photographed(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -324,43 +325,49 @@ def chosen_limits(net: Triage, photos: list[Pixels]) -> list[float]:
             fault, says = triage.evidence(verdict.probabilities)
             found[fault].append(says if verdict.strength >= FAINT else -np.inf)
     most = int(ALLOWED * count)
-    return [max(0.0, *sorted(says, reverse=True)[most : most + 1]) for says in found.values()]
+    return [max([0.0, *sorted(says, reverse=True)[most : most + 1]]) for says in found.values()]
 
 
 def train(folders: list[Path], polyu: Path | None, out: Path, plan: Plan) -> None:
-    """Train on folders of good photographs, and choose the limits; write weights, card, and how it does on the rest."""
+    """Train on folders of good photographs; write weights and card, then choose the limits."""
     torch.set_num_threads(1)
-    trained, held = ([file for folder in folders for file in parted(folder)[i]] for i in range(2))
+    files = [file for folder in folders for file in parted(folder)[0]]
     pairs = [] if polyu is None else pairs_of(polyu)
-    net, log = fit([read_photo(file).pixels for file in trained], pairs, plan)
-    photos = [centre(read_photo(file).pixels) for file in held]
-    weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    net.load_state_dict({name: value.float() for name, value in weights.items()})
-    weights["limits"] = net.limits.copy_(torch.tensor(chosen_limits(net, photos)))
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / WEIGHTS.name)
-    lines = counts(drawn_rows(DRAWN, photos[::3], lambda pixels: ask(net, pixels)))
+    net, log = fit([read_photo(file).pixels for file in files], pairs, plan)
+    names = ", ".join(folder.name for folder in folders)
     card = {
         "task": f"which of {', '.join(KINDS)} a photograph is, and how strongly",
-        "data": f"{len(trained)} photographs of {', '.join(folder.name for folder in folders)}; {len(held)} held out"
-        + (f"; {len(pairs)} pairs of PolyU, Canon's" if pairs else ""),
+        "data": f"{len(files)} photographs of {names}" + (f"; {len(pairs)} pairs of PolyU, Canon's" if pairs else ""),
         "terms": "BSDS500: research use, cite Arbelaez et al. 2011; ImageNet: research use; PolyU: non-commercial",
         "plan": asdict(plan),
-        "degrade": {
-            "rain": RAIN,
-            "blur": BLUR,
-            "after blur": AFTER,
-            "camera": CAMERA,
-            "jpeg": JPEG,
-            "noise": "noise(2..75), log-uniform",
-        },
-        "cost": f"{clock(time.process_time())} of one CPU core, figures of the held out included",
+        "degrade": {"rain": RAIN, "blur": BLUR, "after blur": AFTER, "camera": CAMERA, "jpeg": JPEG, "noise": NOISE},
+        "cost": f"{clock(time.process_time())} of one CPU core",
         "parameters": sum(p.numel() for p in net.parameters()),
-        "limits": dict(zip(FAULTS, (round(limit, 3) for limit in net.limits.tolist()), strict=True)),
-        "held_out": {"right": round(right(lines), 4), "table": lines},
         "log": log,
     }
+    write(out, net, card)
+    limits(folders, out)
+
+
+def write(out: Path, net: Triage, card: dict[str, Any]) -> None:
+    """Write weights in half precision, limits as they are, and the card."""
+    weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(weights | {"limits": net.limits}, out / WEIGHTS.name)
     (out / CARD.name).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def limits(folders: list[Path], run: Path) -> None:
+    """Choose the limits of a trained network on what was held out of the folders, and put into the card how it does."""
+    torch.set_num_threads(1)
+    net, card = triage.read_network(run / WEIGHTS.name), json.loads((run / CARD.name).read_text(encoding="utf-8"))
+    photos = [centre(read_photo(file).pixels) for folder in folders for file in parted(folder)[1]]
+    net.limits.copy_(torch.tensor(chosen_limits(net, photos)))
+    card["limits"] = dict(zip(FAULTS, (round(limit, 3) for limit in net.limits.tolist()), strict=True))
+    write(run, net, card)
+    lines = counts(drawn_rows(DRAWN, photos[::3], lambda pixels: ask(net, pixels)))
+    card["held_out"] = {"photos": len(photos), "right": round(right(lines), 4), "table": lines}
+    write(run, net, card)
     print(card["limits"], table(lines), sep="\n")
 
 
@@ -517,7 +524,10 @@ def main() -> None:
     training.add_argument("--polyu", type=Path, help="folder of PolyU, as ../shared/data/polyu")
     training.add_argument("--out", type=Path, default=Path("runs/triage"))
     training.add_argument("--updates", type=int, default=Plan.updates)
-    commands.add_parser("package").add_argument("--run", type=Path, default=Path("runs/triage"))
+    again = commands.add_parser("limits")
+    again.add_argument("--photos", type=Path, required=True, nargs="+", help="those of train")
+    for command in (again, commands.add_parser("package")):
+        command.add_argument("--run", type=Path, default=Path("runs/triage"))
     for name in ("score", "calibrate", "harm"):
         commands.add_parser(name).add_argument("--data", type=Path, required=True, help="as ../shared/data")
     commands.choices["harm"].add_argument("--limit", type=int, help="photographs of each kind; all 100 if not given")
@@ -525,6 +535,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "train":
         train(args.photos, args.polyu, args.out, Plan(updates=args.updates))
+    elif args.command == "limits":
+        limits(args.photos, args.run)
     elif args.command == "package":
         package(args.run)
     elif args.command == "harm":

@@ -182,8 +182,13 @@ def blockiness(pieces: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 def network() -> Triage:
     """Return the network with the weights that come with the package."""
+    return read_network(WEIGHTS)
+
+
+def read_network(path: Path) -> Triage:
+    """Return a network with the weights of a file."""
     net = Triage()
-    net.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
+    net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return net.eval().requires_grad_(False)
 
 

@@ -155,7 +155,7 @@ def restore_files(inputs: Sequence[str], out: Path, model_name: str | None, devi
     if options.mask is not None:
         inputs = photos_beside_masks(inputs, options.mask)
     work = partial(restore_file, models, options=options)
-    done = f"restored or {LEFT}" if models.named is None else "restored"
+    done = "restored or left as they are" if models.named is None else "restored"
     return for_each(inputs, out, work, done, options.compare)
 
 

@@ -93,6 +93,6 @@ def test_scripts_run_on_the_samples(name: str, tmp_path: Path) -> None:
         assert abs(found["50"]["unclipped"] - found["50"]["rounded"]) < 0.02  # measured: 0.001
         return
     table = found["25"]
-    assert table["deterministic 2"]["psnr"] > table["input"]["psnr"] + 5  # measured: 9.7 dB
+    assert table["deterministic 1"]["psnr"] > table["input"]["psnr"] + 5  # one step: denoise was trained at t = 1 alone
     assert table["deterministic 1"]["mean-psnr"] == table["residual 1"]["mean-psnr"]  # one call knows no gain
     assert (tmp_path / "perception.png").stat().st_size > 10_000

@@ -79,7 +79,7 @@ def test_no_good_photo_is_harmed(name: str, text: str) -> None:
 def test_each_degradation_is_found(name: str, kind: str) -> None:
     verdict = judge(degraded(name, DEGRADE[kind]))
     assert verdict.found == kind, verdict
-    assert "of 12 pieces looked at" in verdict.why and verdict.strength > FAINT
+    assert "% sure" in verdict.why and verdict.strength > FAINT
     assert choose(verdict, ALL).model == MODELS[kind][0]
     assert set(verdict.probabilities) == set(KINDS) and abs(sum(verdict.probabilities.values()) - 1) < 1e-9
 
@@ -184,22 +184,22 @@ EVEN = dict.fromkeys(KINDS, 0.01)
 
 
 def decided(strength: float = 10, limits: list[float] = LIMITS, **probabilities: float) -> Verdict:
-    """Decide on two pieces alike, of which the network says some probabilities."""
-    told = torch.tensor([list((EVEN | probabilities).values())] * 2)
-    return decide((told / told.sum(1, keepdim=True)).log(), torch.full((2,), float(np.log2(strength))), limits)
+    """Decide on a photo of which the network says some probabilities."""
+    told = np.array(list((EVEN | probabilities).values()))
+    return decide(np.log(told / told.sum()).tolist(), strength, limits)
 
 
 @pytest.mark.parametrize(
     ("seen", "found", "says"),
     [
-        (decided(clean=0.9), "clean", "nothing amiss in 2 of 2 pieces"),
-        (decided(rain=0.9), "rain", "rain of about 10 of 255 in 2 of 2 pieces"),
-        (decided(noise=0.5, camera=0.4), "noise", "noise of about 10 of 255"),
-        (decided(noise=0.4, camera=0.5), "camera", "a camera's noise of about 10 of 255"),
+        (decided(clean=0.95), "clean", "nothing is amiss, 95 % sure"),
+        (decided(rain=0.95), "rain", "it has rain of about 10 of 255, 99 % sure"),
+        (decided(noise=0.5, camera=0.4), "noise", "it has noise of about 10 of 255"),
+        (decided(noise=0.4, camera=0.5), "camera", "it has a camera's noise of about 10 of 255"),
         (decided(blur=0.5, camera=0.45), "mixed", "damage of several kinds"),
-        (decided(clean=0.4, blur=0.5), "unsure", "perhaps blur, but that is not sure"),
-        (decided(strength=FAINT - 0.1, jpeg=0.9), "unsure", "traces of JPEG, too faint to mend"),
-        (decided(limits=[1, 9, 1, 1, 1], rain=0.9), "unsure", "perhaps rain"),
+        (decided(clean=0.4, blur=0.5), "unsure", "perhaps it has blur, but that is not sure"),
+        (decided(strength=FAINT - 0.1, jpeg=0.9), "unsure", "it has JPEG's blocks, but too faint to mend"),
+        (decided(limits=[1, 9, 1, 1, 1], rain=0.9), "unsure", "perhaps it has rain"),
     ],
 )
 def test_kind_and_strength_decide(seen: Verdict, found: str, says: str) -> None:
@@ -266,7 +266,7 @@ def test_each_photo_of_a_batch_gets_its_own(
     assert [line.split(", because ")[0] for line in lines] == [
         "grain.png: denoise", "more.tiff: denoise", "night.png: low-light",
     ]  # fmt: skip
-    assert "because noise of about " in lines[0] and lines[0].endswith("pieces looked at (--model overrules)")
+    assert "because it has noise of about " in lines[0] and lines[0].endswith("% sure (--model overrules)")
     assert "because its median brightness is " in lines[2]
     assert "broken.jpg" in said.err and said.out.rstrip().endswith("3 of 4 photos restored or left as they are")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"grain.png", "more.tiff", "night.png"}
@@ -295,7 +295,7 @@ def test_what_is_bundled_is_what_is_chosen_from(tmp_path: Path, capsys: pytest.C
     """Without any stand-in: the package's own models."""
     source = photos(tmp_path / "in") / "grain.png"
     assert main(["restore", str(source), "-o", str(tmp_path / "out.png")]) == 0
-    assert capsys.readouterr().out.startswith("grain.png: denoise, because noise of about ")
+    assert capsys.readouterr().out.startswith("grain.png: denoise, because it has noise of about ")
 
 
 def saved(folder: Path, suffix: str) -> Path:
@@ -314,7 +314,7 @@ def test_a_good_photo_is_left_byte_for_byte(
     source, out = saved(tmp_path, suffix), tmp_path / "new" / f"out{suffix}"
     assert main(["restore", str(source), "-o", str(out), "--compare"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 1 and said[0].startswith(f"good{suffix}: left as it is, because nothing amiss in ")
+    assert len(said) == 1 and said[0].startswith(f"good{suffix}: left as it is, because nothing is amiss, ")
     assert out.read_bytes() == source.read_bytes() and not loads
     assert read_photo(out.with_name(f"out_compare{suffix}")).pixels.shape[1] > 2 * sample("79").shape[1]
 

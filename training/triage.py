@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,19 +42,19 @@ from rddm import triage
 from rddm.batch import Options, restore_files
 from rddm.degradations import Defocus, GaussianBlur, Noise, parse
 from rddm.degradations.base import Range, draw_log, uniform
+from rddm.degradations.coding import resized
 from rddm.degradations.light import smooth_field
-from rddm.draws import below, dihedral, draw_window, generator_of, share, synthesised
+from rddm.draws import below, dihedral, generator_of, share, synthesised
 from rddm.journal import clock
 from rddm.pairs import listed
 from rddm.photo import Photo, Pixels, read_photo, to_float, write_photo
-from rddm.photos import scaled
 from rddm.triage import FAINT, FAULTS, KINDS, SIDE, WEIGHTS, Triage, Verdict
 
 MARGIN = 2 * triage.ALIGNED  # cut away of a degraded piece: its borders, and a random shift against JPEG's blocks
 CARD = WEIGHTS.with_suffix(".json")
 TURNS: tuple[tuple[str, ...], ...] = (  # what is done in turn: as often nothing, as good photographs differ most
     (), ("camera",), (), ("rain",), (), ("blur",), (), ("noise",), (), ("camera",), (), ("blur",), (), ("jpeg",),
-    (), ("rain",), (), ("blur",), (), ("noise", "jpeg"), (), ("camera",), (), ("blur", "camera"),
+    (), ("rain",), (), ("blur",), (), ("noise", "jpeg"), (), ("camera",), (), ("blur", "camera"), (), ("noise",),
 )  # fmt: skip
 RAIN = "rain | heavy_rain | heavy_rain(brightness=0.3..0.6, width=0.7..1.6, length=15..45)"
 BLUR = "motion(6..25) | motion(6..25) | shake(9..25) | defocus(2.5..6)"
@@ -99,6 +99,10 @@ class Plan:
         weight_decay: AdamW's.
         grey: share of the pieces without colour.
         strength: weight of the strength in the loss.
+        photos: whole ones that are drawn after that, to learn to judge them by their pieces.
+        rounds: through these.
+        many: of these per update, whose rate begins at half of the other.
+        decay: AdamW's, then.
         seed: of all that is drawn.
     """
 
@@ -109,12 +113,23 @@ class Plan:
     weight_decay: float = 1e-3
     grey: float = 0.08
     strength: float = 0.3
+    photos: int = 4800
+    rounds: int = 60
+    many: int = 128
+    decay: float = 0.03
     seed: int = 0
+
+
+class Sources(NamedTuple):
+    """Good photographs, and pairs of a noisy photograph and its clean target."""
+
+    photos: list[Pixels]
+    pairs: list[tuple[Pixels, Pixels]]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What the network learns from: pixels (3, SIDE, SIDE), the share of each of ``KINDS``, binary log of strength."""
+    """What the network learns from: pixels (3, H, W), the share of each of ``KINDS``, binary log of strength."""
 
     pixels: Tensor
     shares: Tensor
@@ -124,9 +139,9 @@ class Piece:
 parsed = cache(parse)
 
 
-def scene(pixels: Pixels, generator: torch.Generator) -> Tensor:
-    """Return a piece of a photograph (3, H, W) as good ones are: scaled, toned, soft or sharpened, faintly noisy."""
-    image = cut(pixels, generator)
+def scene(pixels: Pixels, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Return a part (3, H, W) of a photograph as good ones are: scaled, toned, soft or sharpened, faintly noisy."""
+    image = cut(pixels, size, generator)
     if share(generator) < 0.5:
         image = image ** (0.6 * (1.6 / 0.6) ** share(generator))
     if share(generator) < 0.3:
@@ -141,15 +156,20 @@ def scene(pixels: Pixels, generator: torch.Generator) -> Tensor:
     return Noise(Range(0, FAINT))(image, generator).image if share(generator) < 0.5 else image
 
 
-def cut(pixels: Pixels, generator: torch.Generator) -> Tensor:
-    """Return a piece (3, H, W), turned, and most of the time scaled by 0.5 to 1.5, or enlarged up to thrice."""
-    side, drawn = SIDE + MARGIN, share(generator)
+def cut(pixels: Pixels, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Return a part (3, H, W) of a size, or of less where the photograph is too small, turned, often scaled.
+
+    Most are scaled by 0.5 to 1.5, one in eight is enlarged up to thrice; no photograph is scaled to less than a piece.
+    """
+    drawn, turned = share(generator), np.ascontiguousarray(dihedral(generator)(pixels))
     ends = (0.5, 1.5) if drawn < 0.65 else (1.5, 3) if drawn < 0.77 else (1, 1)
-    taken = min(round(side / draw_log(Range(*ends), generator)), *pixels.shape[:2])
-    top, left, _ = draw_window((pixels.shape[0], pixels.shape[1]), taken, False, generator)
-    piece = pixels[top : top + taken, left : left + taken]
-    piece = dihedral(generator)(piece if taken == side else scaled(piece, side))
-    return torch.from_numpy(to_float(np.ascontiguousarray(piece))).permute(2, 0, 1)
+    factor = max(draw_log(Range(*ends), generator), (SIDE + MARGIN) / min(turned.shape[:2]))
+    taken = [min(round(side / factor), whole) for side, whole in zip(size, turned.shape[:2], strict=True)]
+    top, left = (below(whole - side + 1, generator) for side, whole in zip(taken, turned.shape[:2], strict=True))
+    piece = turned[top : top + taken[0], left : left + taken[1]]
+    image = torch.from_numpy(to_float(np.ascontiguousarray(piece))).permute(2, 0, 1)
+    height, width = (min(round(side * factor), most) for side, most in zip(taken, size, strict=True))
+    return image if factor == 1 else resized(image, height, width).clamp(0, 1)
 
 
 def out_of_focus(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -206,68 +226,80 @@ def rms(before: Tensor, after: Tensor) -> float:
     return 255 * float(F.mse_loss(after, before)) ** 0.5
 
 
-def labelled(image: Tensor, changes: dict[str, float], plan: Plan, generator: torch.Generator) -> Piece:
-    """Return a piece as it would be read from a file of 8 bits, with what is to be learned of it.
+def labelled(
+    image: Tensor, size: tuple[int, int], changes: dict[str, float], plan: Plan, generator: torch.Generator
+) -> Piece:
+    """Return a part of an image as it would be read from a file of 8 bits, with what is to be learned of it.
 
     Arguments:
-        image: of SIDE + MARGIN or SIDE pixels a side.
+        image: what was degraded.
+        size: of the part, pixels.
         changes: by how much each fault changed it; those below ``FAINT`` count for the strength alone.
         plan: tells how often it loses its colour.
         generator: of what is drawn.
     """
     if share(generator) < plan.grey:
         image = image.mean(0, keepdim=True).expand(3, -1, -1)
-    room = image.shape[1] - SIDE
-    if share(generator) < 0.5:  # blocks lie as in a file that was not cut
-        top, left = (triage.ALIGNED * below(room // triage.ALIGNED + 1, generator) for _ in range(2))
-    else:
-        top, left = below(room + 1, generator), below(room + 1, generator)
+    step = triage.ALIGNED if share(generator) < 0.5 else 1  # blocks lie as in a file that was not cut
+    room = [max(0, whole - side) for whole, side in zip(image.shape[1:], size, strict=True)]
+    top, left = (step * below(free // step + 1, generator) for free in room)
     seen = [kind for kind, change in changes.items() if change >= FAINT] or ["clean"]
     shares = torch.tensor([(kind in seen) / len(seen) for kind in KINDS])
     strength = max(sum(change**2 for change in changes.values()) ** 0.5, 0.5)
-    pixels = (image[:, top : top + SIDE, left : left + SIDE] * 255).round() / 255
+    pixels = (image[:, top : top + size[0], left : left + size[1]] * 255).round() / 255
     return Piece(pixels, shares, float(np.log2(strength)))
 
 
-def drawn(pixels: Pixels, faults: tuple[str, ...], plan: Plan, generator: torch.Generator) -> Piece:
-    """Return a piece of a good photograph after some faults, and saved as JPEG most of the time."""
-    image, changes = scene(pixels, generator), {}
+def drawn(
+    pixels: Pixels, size: tuple[int, int], faults: tuple[str, ...], plan: Plan, generator: torch.Generator
+) -> Piece:
+    """Return a part of a good photograph after some faults, and saved as JPEG most of the time."""
+    height, width = size
+    image, changes = scene(pixels, (height + MARGIN, width + MARGIN), generator), {}
     for fault in faults:
         before, image = STEPS[fault](image, generator)
         changes[fault] = rms(before, image)
     if "jpeg" not in faults and share(generator) < 0.6:
         image = parsed(SAVED)(image, generator).image
-    return labelled(image, changes, plan, generator)
+    return labelled(image, size, changes, plan, generator)
 
 
-def real(pair: tuple[Pixels, Pixels], clean: bool, plan: Plan, generator: torch.Generator) -> Piece:
-    """Return a piece of a real photograph with a camera's noise, or of its clean target, as it lies in its file."""
-    height, width = pair[0].shape[:2]
-    side, step, turn = SIDE + MARGIN, triage.ALIGNED, dihedral(generator)
-    top, left = (step * below((length - side) // step + 1, generator) for length in (height, width))
-    window = slice(top, top + side), slice(left, left + side)
+def real(
+    pair: tuple[Pixels, Pixels], size: tuple[int, int], clean: bool, plan: Plan, generator: torch.Generator
+) -> Piece:
+    """Return a part of a real photograph with a camera's noise, or of its clean target, as it lies in its file."""
+    step, turn, margin = triage.ALIGNED, dihedral(generator), MARGIN
+    sides = [min(side + margin, whole) for side, whole in zip(size, pair[0].shape[:2], strict=True)]
+    top, left = (
+        step * below((whole - side) // step + 1, generator)
+        for whole, side in zip(pair[0].shape[:2], sides, strict=True)
+    )
+    window = slice(top, top + sides[0]), slice(left, left + sides[1])
     noise, target = (torch.from_numpy(to_float(turn(kind[window]).copy())).permute(2, 0, 1) for kind in pair)
-    return labelled(target if clean else noise, {} if clean else {"camera": rms(target, noise)}, plan, generator)
+    image, changes = (target, {}) if clean else (noise, {"camera": rms(target, noise)})
+    return labelled(image, size, changes, plan, generator)
 
 
-def batch_of(
-    photos: list[Pixels], pairs: list[tuple[Pixels, Pixels]], i: int, plan: Plan
-) -> tuple[Tensor, Tensor, Tensor]:
+def one(sources: Sources, size: tuple[int, int], j: int, stream: int, plan: Plan) -> Piece:
+    """Draw sample ``j`` of a stream: a part of a drawn photograph, or of one of PolyU's."""
+    generator, faults = generator_of(plan.seed, stream, j), TURNS[j % len(TURNS)]
+    of_pairs = {("camera",): CANON[0], (): CANON[1]}.get(faults, 0.0)
+    if sources.pairs and share(generator) < of_pairs:
+        pair = sources.pairs[below(len(sources.pairs), generator)]
+        return real(pair, size, not faults, plan, generator)
+    photo = sources.photos[below(len(sources.photos), generator)]
+    return drawn(photo, size, faults, plan, generator)
+
+
+def batch_of(sources: Sources, i: int, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the pieces (N, 3, SIDE, SIDE) of update ``i``, their shares (N, kinds) and strengths (N,)."""
-    pieces = []
-    for j in range(i * plan.batch, (i + 1) * plan.batch):
-        generator, faults = generator_of(plan.seed, j), TURNS[j % len(TURNS)]
-        of_pairs = {("camera",): CANON[0], (): CANON[1]}.get(faults, 0.0)
-        if pairs and share(generator) < of_pairs:
-            pieces.append(real(pairs[below(len(pairs), generator)], not faults, plan, generator))
-        else:
-            pieces.append(drawn(photos[below(len(photos), generator)], faults, plan, generator))
+    pieces = [one(sources, (SIDE, SIDE), j, 0, plan) for j in range(i * plan.batch, (i + 1) * plan.batch)]
     pixels, shares = (torch.stack([getattr(piece, name) for piece in pieces]) for name in ("pixels", "shares"))
     return pixels, shares, torch.tensor([piece.strength for piece in pieces])
 
 
-def fit(photos: list[Pixels], pairs: list[tuple[Pixels, Pixels]], plan: Plan) -> tuple[Triage, list[dict[str, float]]]:
-    """Return the trained network, and the log: the means of every fiftieth update."""
+def fit(sources: Sources, plan: Plan) -> tuple[Triage, list[dict[str, float]]]:
+    """Return a network that judges pieces, and the log: the means of every fiftieth update."""
     torch.manual_seed(plan.seed)
     net = Triage()
     optimiser = torch.optim.AdamW(net.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
@@ -276,7 +308,7 @@ def fit(photos: list[Pixels], pairs: list[tuple[Pixels, Pixels]], plan: Plan) ->
     )
     log, recent = [], []
     for i in range(plan.updates):
-        pieces, shares, strengths = batch_of(photos, pairs, i, plan)
+        pieces, shares, strengths = batch_of(sources, i, plan)
         logs, told = net(pieces)
         kinds = -(shares * logs).sum(1).mean()
         strength = F.smooth_l1_loss(told, strengths)
@@ -291,6 +323,57 @@ def fit(photos: list[Pixels], pairs: list[tuple[Pixels, Pixels]], plan: Plan) ->
             log.append({"update": i + 1, **mean, "cpu_seconds": round(time.process_time())})
             print(json.dumps(log[-1]), flush=True)
     return net.eval(), log
+
+
+def gathered(net: Triage, sources: Sources, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the network gathers of drawn photographs (N, numbers), their shares (N, kinds) and strengths (N,)."""
+    told, shares, strengths = [], [], []
+    for j in range(plan.photos):
+        generator = generator_of(plan.seed, 2, j)
+        size = (400, 528) if below(2, generator) else (SIDE + below(273, generator), SIDE + below(401, generator))
+        photo = one(sources, size, j, 1, plan)
+        pixels = (photo.pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        with torch.inference_mode():
+            told.append(net.gather(triage.to_tensor(triage.pieces_of(pixels))))
+        shares.append(photo.shares)
+        strengths.append(photo.strength)
+        if (j + 1) % 500 == 0:
+            print(json.dumps({"photos": j + 1, "cpu_seconds": round(time.process_time())}), flush=True)
+    return torch.stack(told), torch.stack(shares), torch.tensor(strengths)
+
+
+def turned(told: Tensor, generator: torch.Generator) -> Tensor:
+    """Return what was gathered of photographs as if they had been turned by a right angle or mirrored, at random."""
+    first = 3 * len(KINDS) + 2 * triage.ALIGNED
+    rest = first + triage.RINGS * triage.SECTORS
+    sectors = told[:, first:rest].unflatten(1, (triage.RINGS, triage.SECTORS))
+    mirrored, rolled = (torch.rand(2, len(told), 1, 1, generator=generator) < 0.5).unbind()
+    sectors = torch.where(mirrored, sectors.flip(2), sectors)
+    sectors = torch.where(rolled, sectors.roll(triage.SECTORS // 2, 2), sectors)
+    return torch.cat([told[:, :first], sectors.flatten(1), told[:, rest:]], 1)
+
+
+def fit_whole(net: Triage, told: Tensor, shares: Tensor, strengths: Tensor, plan: Plan) -> float:
+    """Train what judges a whole photograph by what was gathered of it; return the mean loss of the last round."""
+    torch.manual_seed(plan.seed)
+    generator, count = generator_of(plan.seed, 3), len(told) // plan.many
+    optimiser = torch.optim.AdamW(net.whole.parameters(), lr=plan.lr / 2, weight_decay=plan.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.lr / 2, plan.rounds * count, cycle_momentum=False)
+    losses: list[float] = []
+    net.whole.train()
+    for _ in range(plan.rounds):
+        order = torch.randperm(len(told), generator=generator)[: count * plan.many]
+        losses = []
+        for chosen in order.split(plan.many):
+            logs, strength = net.judge(turned(told[chosen], generator))
+            kinds = -(shares[chosen] * logs).sum(1).mean()
+            optimiser.zero_grad()
+            (kinds + plan.strength * F.smooth_l1_loss(strength, strengths[chosen])).backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(kinds.item())
+    net.eval()
+    return sum(losses) / len(losses)
 
 
 def parted(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -328,16 +411,21 @@ def chosen_limits(net: Triage, photos: list[Pixels]) -> list[float]:
     return [max([0.0, *sorted(says, reverse=True)[most : most + 1]]) for says in found.values()]
 
 
-def train(folders: list[Path], polyu: Path | None, out: Path, plan: Plan) -> None:
-    """Train on folders of good photographs; write weights and card, then choose the limits."""
-    torch.set_num_threads(1)
+def sources_of(folders: list[Path], polyu: Path | None) -> Sources:
+    """Read the photographs to learn from."""
     files = [file for folder in folders for file in parted(folder)[0]]
-    pairs = [] if polyu is None else pairs_of(polyu)
-    net, log = fit([read_photo(file).pixels for file in files], pairs, plan)
-    names = ", ".join(folder.name for folder in folders)
-    card = {
+    return Sources([read_photo(file).pixels for file in files], [] if polyu is None else pairs_of(polyu))
+
+
+def train(folders: list[Path], polyu: Path | None, out: Path, plan: Plan) -> None:
+    """Train on folders of good photographs, pieces first, then whole photographs; write weights and card each time."""
+    sources = sources_of(folders, polyu)
+    net, log = fit(sources, plan)
+    names, pairs = ", ".join(folder.name for folder in folders), len(sources.pairs)
+    card: dict[str, Any] = {
         "task": f"which of {', '.join(KINDS)} a photograph is, and how strongly",
-        "data": f"{len(files)} photographs of {names}" + (f"; {len(pairs)} pairs of PolyU, Canon's" if pairs else ""),
+        "data": f"{len(sources.photos)} photographs of {names}"
+        + (f"; {pairs} pairs of PolyU, Canon's" if pairs else ""),
         "terms": "BSDS500: research use, cite Arbelaez et al. 2011; ImageNet: research use; PolyU: non-commercial",
         "plan": asdict(plan),
         "degrade": {"rain": RAIN, "blur": BLUR, "after blur": AFTER, "camera": CAMERA, "jpeg": JPEG, "noise": NOISE},
@@ -346,7 +434,21 @@ def train(folders: list[Path], polyu: Path | None, out: Path, plan: Plan) -> Non
         "log": log,
     }
     write(out, net, card)
-    limits(folders, out)
+    whole(folders, polyu, out, plan)
+
+
+def whole(folders: list[Path], polyu: Path | None, run: Path, plan: Plan) -> None:
+    """Train what judges whole photographs, of a network that judges pieces; then choose the limits."""
+    started = time.process_time()
+    net, card = triage.read_network(run / WEIGHTS.name), json.loads((run / CARD.name).read_text(encoding="utf-8"))
+    told = gathered(net, sources_of(folders, polyu), plan)
+    net.requires_grad_(True)
+    card["loss_of_photos"] = round(fit_whole(net, *told, plan), 4)
+    card["plan"] = asdict(plan)
+    card["cost_of_photos"] = f"{clock(time.process_time() - started)} of one CPU core"
+    net.requires_grad_(False)
+    write(run, net, card)
+    limits(folders, run)
 
 
 def write(out: Path, net: Triage, card: dict[str, Any]) -> None:
@@ -359,7 +461,6 @@ def write(out: Path, net: Triage, card: dict[str, Any]) -> None:
 
 def limits(folders: list[Path], run: Path) -> None:
     """Choose the limits of a trained network on what was held out of the folders, and put into the card how it does."""
-    torch.set_num_threads(1)
     net, card = triage.read_network(run / WEIGHTS.name), json.loads((run / CARD.name).read_text(encoding="utf-8"))
     photos = [centre(read_photo(file).pixels) for folder in folders for file in parted(folder)[1]]
     net.limits.copy_(torch.tensor(chosen_limits(net, photos)))
@@ -443,7 +544,6 @@ def package(run: Path) -> None:
 
 def score(data: Path) -> None:
     """Print how the packaged network does, and write it into its card."""
-    torch.set_num_threads(1)
     lines = counts(tested_rows(data))
     card = json.loads(CARD.read_text(encoding="utf-8"))
     card["tests"] = {"right": round(right(lines), 4), "table": lines}
@@ -453,7 +553,6 @@ def score(data: Path) -> None:
 
 def harm(data: Path, limit: int | None, out: Path) -> None:
     """Run ``rddm restore`` on photographs of BSDS500 val, clean and damaged, and tell which got worse."""
-    torch.set_num_threads(1)
     files = listed(data / "bsds500" / "val")[:limit]
     lines = [harm_of(text, files) for text in GOALS]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -526,15 +625,21 @@ def main() -> None:
     training.add_argument("--updates", type=int, default=Plan.updates)
     again = commands.add_parser("limits")
     again.add_argument("--photos", type=Path, required=True, nargs="+", help="those of train")
-    for command in (again, commands.add_parser("package")):
+    later = commands.add_parser("whole")
+    later.add_argument("--photos", type=Path, required=True, nargs="+", help="those of train")
+    later.add_argument("--polyu", type=Path, help="that of train")
+    for command in (again, later, commands.add_parser("package")):
         command.add_argument("--run", type=Path, default=Path("runs/triage"))
     for name in ("score", "calibrate", "harm"):
         commands.add_parser(name).add_argument("--data", type=Path, required=True, help="as ../shared/data")
     commands.choices["harm"].add_argument("--limit", type=int, help="photographs of each kind; all 100 if not given")
     commands.choices["harm"].add_argument("--out", type=Path, default=Path("runs/harm.json"))
     args = parser.parse_args()
+    torch.set_num_threads(1)
     if args.command == "train":
         train(args.photos, args.polyu, args.out, Plan(updates=args.updates))
+    elif args.command == "whole":
+        whole(args.photos, args.polyu, args.run, Plan())
     elif args.command == "limits":
         limits(args.photos, args.run)
     elif args.command == "package":

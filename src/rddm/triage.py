@@ -1,15 +1,14 @@
 """Which bundled model a photo needs, or none: judged from its pixels alone.
 
 First do no harm: a photo goes to a model only if something is clearly amiss with it. A small network looks at up to
-twelve pieces on a fixed grid, at the photo's own scale, because noise and blocks do not survive scaling. It tells of
-each piece what was done to it, and how strongly: by how much, root mean square, that changed its pixels. The logarithms
-of its probabilities are averaged over the pieces. What they say for damage must exceed a limit, which was set such that
-good photos stay below it, and the damage must be strong enough to be worth mending. Darkness is a rule on brightness.
-No chance takes part. docs/choosing.md tells how well it does.
+twelve pieces on a fixed grid, at the photo's own scale, because noise and blocks do not survive scaling. It tells
+what was done to the photo, and how strongly: by how much, root mean square, that changed its pixels. What speaks for
+damage must exceed a limit, which was set such that good photos stay below it, and the damage must be strong enough to
+be worth mending. Darkness is a rule on brightness. No chance takes part. docs/choosing.md tells how well it does.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,8 +32,8 @@ MODELS: dict[str, tuple[str, ...]] = {  # the one to choose, and those that may 
     "rain": ("derain", "all-in-one"), "blur": ("deblur",), "jpeg": ("jpeg",), "mixed": ("all-in-one",),
 }  # fmt: skip
 NAMED = {
-    "noise": "noise", "camera": "a camera's noise", "rain": "rain", "blur": "blur", "jpeg": "traces of JPEG",
-    "mixed": "damage of several kinds", "clean": "nothing amiss",
+    "noise": "noise", "camera": "a camera's noise", "rain": "rain", "blur": "blur", "jpeg": "JPEG's blocks",
+    "mixed": "damage of several kinds",
 }  # fmt: skip
 MOST = 0.6  # the share of what speaks for damage that one fault has if it is named
 FAINT = 2.0  # of 255: damage that changes pixels by less, root mean square, is left
@@ -82,7 +81,9 @@ class Brightness(NamedTuple):
 
 
 class Triage(nn.Module):
-    """Tells ``KINDS`` apart by :func:`measured`, and by means and deviations of features at four depths.
+    """Tells ``KINDS`` apart: for each piece, then for the photo by what was said and measured of all its pieces.
+
+    A piece is judged by :func:`measured`, and by means and deviations of features at four depths.
 
     Arguments:
         widths: channels of the features.
@@ -100,9 +101,14 @@ class Triage(nn.Module):
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
         numbers = 2 * ALIGNED + RINGS * SECTORS + 4 * len(SHARES)
+        gathered = numbers + 3 * len(KINDS)
         self.scale = nn.BatchNorm1d(numbers)
         told = numbers + 2 * sum(widths)
         self.head = nn.Sequential(nn.Linear(told, hidden), nn.ReLU(), nn.Linear(hidden, len(KINDS) + 1))
+        self.whole = nn.Sequential(
+            nn.BatchNorm1d(gathered, affine=False), nn.Dropout(0.1), nn.Linear(gathered, hidden), nn.ReLU(),
+            nn.Linear(hidden, len(KINDS) + 1),
+        )  # fmt: skip
         self.register_buffer("limits", torch.zeros(len(FAULTS)))
 
     def forward(self, pieces: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,6 +124,18 @@ class Triage(nn.Module):
             x = F.leaky_relu(norm(convolution(x)), 0.1)
             told += [x.mean((2, 3)), (x.var((2, 3), correction=0) + 1e-4).log() / 2]
         said = self.head(torch.cat(told, 1))
+        return said[:, :-1].log_softmax(1), said[:, -1]
+
+    def gather(self, pieces: Tensor) -> Tensor:
+        """Return what is said and measured of a photo by all its pieces, (numbers,)."""
+        logs, strengths = self(pieces)
+        said = torch.cat([logs[:, 1:] - logs[:, :1], strengths[:, None]], 1)
+        seen = torch.cat([blockiness(pieces), spectrum(pieces)], 1).mean(0)
+        return torch.cat([said.mean(0), said.amax(0), said.amin(0), seen, flattest(pieces, together=True)[0]])
+
+    def judge(self, gathered: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities (N, kinds) and strengths (N,) of photos from what was gathered, (N, numbers)."""
+        said = self.whole(gathered)
         return said[:, :-1].log_softmax(1), said[:, -1]
 
 
@@ -149,18 +167,23 @@ def polar(height: int, width: int) -> Tensor:
     return (cells / cells.sum(0)).flatten(1)
 
 
-def flattest(pieces: Tensor) -> Tensor:
+def flattest(pieces: Tensor, together: bool = False) -> Tensor:
     """Return logarithms of the power of detail in the SHARES flattest blocks of eight pixels, (N, 4 * shares).
 
     Detail is what the Laplace operator leaves: of grey and of colour differences, at full and at half resolution, so
     that it tells white noise from a camera's, whose neighbours are alike.
+
+    Arguments:
+        pieces: (N, 3, H, W).
+        together: whether the blocks of all pieces are one set; N is 1 then.
     """
     grey, colour = pieces.mean(1, keepdim=True), pieces[:, :2] - pieces[:, 1:]
     kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None] / 20**0.5
     told = []
     for planes in (grey, colour, F.avg_pool2d(grey, 2), F.avg_pool2d(colour, 2)):
         detail = F.conv2d(planes.flatten(0, 1)[:, None], kernel).unflatten(0, planes.shape[:2])
-        power = F.avg_pool2d((detail**2).mean(1), 8 if planes.shape[2] == pieces.shape[2] else 4).flatten(1)
+        power = F.avg_pool2d((detail**2).mean(1), 8 if planes.shape[2] == pieces.shape[2] else 4)
+        power = power.reshape(1 if together else len(pieces), -1)
         told.append((power.sort(1).values[:, [int(s * (power.shape[1] - 1)) for s in SHARES]] + QUANTISED).log())
     return torch.cat(told, 1)
 
@@ -188,7 +211,7 @@ def network() -> Triage:
 def read_network(path: Path) -> Triage:
     """Return a network with the weights of a file."""
     net = Triage()
-    net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    net.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
     return net.eval().requires_grad_(False)
 
 
@@ -211,10 +234,11 @@ def judge(pixels: Pixels) -> Verdict:
     return Verdict("dark", 0.0, why, verdict.probabilities)
 
 
-def asked(net: Triage, pixels: Pixels) -> tuple[Tensor, Tensor]:
-    """Return what a network says of a photo's pieces, as its :meth:`Triage.forward`."""
+def asked(net: Triage, pixels: Pixels) -> tuple[list[float], float]:
+    """Return what a network says of a photo: the log-probability of each of ``KINDS``, and the strength, of 255."""
     with torch.inference_mode():
-        return net(to_tensor(pieces_of(pixels)))
+        logs, strengths = net.judge(net.gather(to_tensor(pieces_of(pixels)))[None])
+    return logs[0].tolist(), 2 ** float(strengths[0])
 
 
 def brightness(pixels: Pixels) -> Brightness:
@@ -253,28 +277,25 @@ def to_tensor(pieces: list[Pixels]) -> Tensor:
     return torch.from_numpy(eight.astype(np.float32) / 255).permute(0, 3, 1, 2)
 
 
-def decide(logs: Tensor, strengths: Tensor, limits: list[float]) -> Verdict:
-    """Return the verdict on a photo of whose pieces the network said ``logs`` (N, kinds) and ``strengths`` (N,).
+def decide(logs: Sequence[float], strength: float, limits: Sequence[float]) -> Verdict:
+    """Return the verdict on a photo.
 
     Arguments:
-        logs: log-probabilities.
-        strengths: binary logarithms of root mean squares of 255.
+        logs: log-probabilities of ``KINDS``.
+        strength: root mean square of what damage did, of 255.
         limits: of :func:`evidence`, for each of ``FAULTS``.
     """
-    probabilities = dict(zip(KINDS, logs.double().mean(0).softmax(0).tolist(), strict=True))
+    probabilities = {kind: math.exp(log) for kind, log in zip(KINDS, logs, strict=True)}
     fault, says = evidence(probabilities)
-    strength = float((4 ** strengths.double()).mean() ** 0.5)
-    kind = max(FAULTS[fault], key=probabilities.__getitem__) if fault != "mixed" else fault
-    alike = "clean" if says < 0 else fault
-    agreed = sum(KINDS[i] in FAULTS.get(alike, ("clean",)) for i in logs.argmax(1).tolist())
-    where = f"in {agreed} of {len(logs)} pieces looked at"
-    if says < 0:
-        return Verdict("clean", strength, f"{NAMED['clean']} {where}", probabilities)
+    kind = fault if fault == "mixed" else max(FAULTS[fault], key=probabilities.__getitem__)
+    sure = min(99, math.floor(100 * (probabilities["clean"] if says < 0 else 1 - probabilities["clean"])))
+    if says < min(0, limits[list(FAULTS).index(fault)]):
+        return Verdict("clean", strength, f"nothing is amiss, {sure} % sure", probabilities)
     if says < limits[list(FAULTS).index(fault)]:
-        return Verdict("unsure", strength, f"perhaps {NAMED[kind]}, but that is not sure", probabilities)
+        return Verdict("unsure", strength, f"perhaps it has {NAMED[kind]}, but that is not sure", probabilities)
     if strength < FAINT:
-        return Verdict("unsure", strength, f"{NAMED[kind]}, too faint to mend", probabilities)
-    return Verdict(kind, strength, f"{NAMED[kind]} of about {strength:.0f} of 255 {where}", probabilities)
+        return Verdict("unsure", strength, f"it has {NAMED[kind]}, but too faint to mend", probabilities)
+    return Verdict(kind, strength, f"it has {NAMED[kind]} of about {strength:.0f} of 255, {sure} % sure", probabilities)
 
 
 def evidence(probabilities: Mapping[str, float]) -> tuple[str, float]:

@@ -40,6 +40,7 @@ FAINT = 2.0  # of 255: damage that changes pixels by less, root mean square, is 
 DARK, DARK_BRIGHT = 40, 70  # of 255: the median and the 9th decile of a dark photo lie below, or
 DIM, DIM_BRIGHT = 60, 140  # the median and all but 1 in 200 do: of a quarter of the light, white is 137
 SIDE, LEAST, ALIGNED = 128, 32, 8  # pixels: of a piece, of the smallest, and JPEG's blocks, with which pieces begin
+JURORS = 3  # that judge a whole photo
 RINGS, SECTORS = 8, 8  # of the spectrum
 SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75)  # of blocks, the flattest first
 QUANTISED = 1e-6  # of the square of the range: the power of rounding to 8 bits
@@ -54,7 +55,7 @@ class Verdict:
 
     Arguments:
         found: "dark", one of ``KINDS``, "mixed", or "unsure" where something may be amiss.
-        strength: by how much the damage changed the pixels, root mean square of 255; 0 for a dark photo.
+        strength: by how much the damage, if any, changed the pixels, root mean square of 255; 0 for a dark photo.
         why: a phrase such as "its median brightness is 7 of 255".
         probabilities: of each of ``KINDS``, whether dark or not; they sum to 1.
     """
@@ -105,9 +106,12 @@ class Triage(nn.Module):
         self.scale = nn.BatchNorm1d(numbers)
         told = numbers + 2 * sum(widths)
         self.head = nn.Sequential(nn.Linear(told, hidden), nn.ReLU(), nn.Linear(hidden, len(KINDS) + 1))
-        self.whole = nn.Sequential(
-            nn.BatchNorm1d(gathered, affine=False), nn.Dropout(0.1), nn.Linear(gathered, hidden), nn.ReLU(),
-            nn.Linear(hidden, len(KINDS) + 1),
+        self.whole = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm1d(gathered, affine=False), nn.Dropout(0.1), nn.Linear(gathered, hidden), nn.ReLU(),
+                nn.Linear(hidden, len(KINDS) + 1),
+            )
+            for _ in range(JURORS)
         )  # fmt: skip
         self.register_buffer("limits", torch.zeros(len(FAULTS)))
 
@@ -134,8 +138,11 @@ class Triage(nn.Module):
         return torch.cat([said.mean(0), said.amax(0), said.amin(0), seen, flattest(pieces, together=True)[0]])
 
     def judge(self, gathered: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities (N, kinds) and strengths (N,) of photos from what was gathered, (N, numbers)."""
-        said = self.whole(gathered)
+        """Return log-probabilities (N, kinds) and strengths (N,) of photos from what was gathered, (N, numbers).
+
+        Jurors of the same shape, each trained from a start of its own, are averaged.
+        """
+        said = torch.stack([juror(gathered) for juror in self.whole]).mean(0)
         return said[:, :-1].log_softmax(1), said[:, -1]
 
 
@@ -211,7 +218,7 @@ def network() -> Triage:
 def read_network(path: Path) -> Triage:
     """Return a network with the weights of a file."""
     net = Triage()
-    net.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
+    net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return net.eval().requires_grad_(False)
 
 
@@ -289,7 +296,7 @@ def decide(logs: Sequence[float], strength: float, limits: Sequence[float]) -> V
     fault, says = evidence(probabilities)
     kind = fault if fault == "mixed" else max(FAULTS[fault], key=probabilities.__getitem__)
     sure = min(99, math.floor(100 * (probabilities["clean"] if says < 0 else 1 - probabilities["clean"])))
-    if says < min(0, limits[list(FAULTS).index(fault)]):
+    if says < 0:
         return Verdict("clean", strength, f"nothing is amiss, {sure} % sure", probabilities)
     if says < limits[list(FAULTS).index(fault)]:
         return Verdict("unsure", strength, f"perhaps it has {NAMED[kind]}, but that is not sure", probabilities)
